@@ -173,6 +173,7 @@ class Payments(_Blocking[payments.Payments]):
     changes: Final = _makes(payments.Payments.changes, Changes)
     get: Final = _makes(payments.Payments.get, BackgroundLoop.wait)
     look_up: Final = _makes(payments.Payments.look_up, BackgroundLoop.wait)
+    look_up_text: Final = _makes(payments.Payments.look_up_text, BackgroundLoop.wait)
     delete: Final = _makes(payments.Payments.delete, BackgroundLoop.wait)
     operations: Final = _makes(payments.Payments.operations, BackgroundLoop.wait)
     perform_operation: Final = _makes(payments.Payments.perform_operation, BackgroundLoop.wait)

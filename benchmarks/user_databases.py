@@ -69,6 +69,8 @@ class UserDatabase:
             export(self.path, self.format, payments)
             self.has_export = True
         with self.connected() as db:
+            if self.format == "sqlite" and not self.has_export and self.draw.random() < 0.3:
+                db.execute("PRAGMA encoding = 'UTF-16'")
             if self.has_export:
                 self._put_on_an_export(db)
             if self.format == "duckdb":
@@ -79,6 +81,10 @@ class UserDatabase:
                 taken = self.has_export and name in {"payments", "line_items"}
                 if not taken:
                     self._create(db, "", cased)
+            free = {"payments", "line_items"} - {table.strip('"').lower() for table in self.tables}
+            if self.format == "sqlite" and free and not self.has_export and self.draw.random() < 0.2:
+                db.execute("CREATE TABLE indexed (mine)")
+                db.execute(f"CREATE INDEX {self.draw.choice(sorted(free))} ON indexed (mine)")
 
     def state(self) -> list[Any]:
         """Return everything of the user's: tables, views, indexes, triggers, and rows."""
@@ -106,9 +112,13 @@ class UserDatabase:
     def _put_on_an_export(self, db: Any) -> None:
         db.execute("CREATE INDEX by_payer ON payments (payer_name)")
         db.execute("CREATE VIEW totals AS SELECT count(*) AS number FROM payments")
+        if self.format == "sqlite" and self.draw.random() < 0.3:
+            for table, column in (("payments", "total"), ("line_items", "amount")):
+                db.execute(f"ALTER TABLE {table} ADD COLUMN units AS (CAST({column} AS INTEGER))")
         if self.format == "sqlite" and self.draw.random() < 0.5:
             for event in ("INSERT", "UPDATE", "DELETE"):
-                db.execute(f"CREATE TRIGGER on_{event} AFTER {event} ON payments BEGIN SELECT 1; END")
+                table = self.draw.choice(["payments", "line_items"])
+                db.execute(f"CREATE TRIGGER on_{event} AFTER {event} ON {table} BEGIN SELECT 1; END")
 
     def _create(self, db: Any, schema: str, name: str) -> None:
         quoted = schema + '"' + name.replace('"', '""') + '"'
@@ -171,7 +181,8 @@ def tried(folder: Path, seed: int, payments: Rows) -> str:
         else:
             copy(user.path, payments)
     except B2BPaymentsError as error:
-        what = "refused" if "left alone" in str(error) or "synced copy" in str(error) else f"failed: {error}"
+        reasons = ("left alone", "synced copy", "already an index named")
+        what = "refused" if any(reason in str(error) for reason in reasons) else f"failed: {error}"
     return what if user.state() == before else f"changed: {user.path}"
 
 

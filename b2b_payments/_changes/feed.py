@@ -55,10 +55,11 @@ class Change:
     """A version of a payment, as a list first showed it after the write.
 
     `checkpoint` is the position to resume from once the change is handled: plain JSON, created on access,
-    with about 25 bytes for each change within the overlap.
+    with about 25 bytes for each change within the overlap. `text` is the payment as the service wrote it.
     """
 
     payment: Payment
+    text: bytes = attrs.field(repr=False)
     _place: Place = attrs.field(repr=False)
 
     @property
@@ -133,7 +134,7 @@ class Changes(AsyncIterator[Change]):
             try:
                 async for version in versions:
                     self.report.changes += 1
-                    yield Change(version.payment, self._ledger.place)
+                    yield Change(version.payment, version.text, self._ledger.place)
                     self._walker.tasks.require_home()
             except B2BPaymentsError as error:
                 may_pass = failed.record(error)

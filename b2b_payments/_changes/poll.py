@@ -218,7 +218,8 @@ class Poll:
     def _versions(self, page: JoinedPage, walk: Walk) -> list[Version]:
         self._answered_at = self._answered_at or page.listing.date
         self.on_page(page, walk.report)
-        return [Version.of(payment) for payment in page.payments()]
+        # Copies of the rows: each would keep its whole page in memory.
+        return list(map(Version.of, page.payments(), map(bytes, page.raw())))
 
     def _walk(
         self, sort_by: SortBy, order_by: OrderBy, *, concurrency: int = 8, period: Period | None = None

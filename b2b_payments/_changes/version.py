@@ -15,6 +15,8 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import attrs
+
 from b2b_payments._models import Payment
 from b2b_payments._models.answer_model import AnswerModel
 from b2b_payments._models.decimals import EXACT, decimal_text
@@ -36,15 +38,16 @@ class Stamp(NamedTuple):
 
 @frozen
 class Version:
-    """A payment as a list showed it; `updated` is in microseconds since 1970."""
+    """A payment as a list showed it: also as text; `updated` is in microseconds since 1970."""
 
     payment: Payment
+    text: bytes = attrs.field(repr=False)
     updated: int
 
     @classmethod
-    def of(cls, payment: Payment) -> Version:
+    def of(cls, payment: Payment, text: bytes = b"") -> Version:
         """Return the version of this payment."""
-        return cls(payment, microseconds_of(payment.updated_at))
+        return cls(payment, text, microseconds_of(payment.updated_at))
 
     @cached_property
     def stamp(self) -> Stamp:

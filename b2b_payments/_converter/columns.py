@@ -24,17 +24,23 @@ from msgspec import UNSET, Raw
 from msgspec.structs import astuple
 
 from b2b_payments._converter.row_types import MAX_CACHED_LENGTH, MISFIT_ERRORS
-from b2b_payments._converter.rows import PageReader, fallback_slot
+from b2b_payments._converter.rows import PageReader, fallback_slot, nested_rows
 from b2b_payments._converter.service import reader_of
 from b2b_payments._converter.structuring import structure_payment
-from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import LineItem, Payment
 from b2b_payments._models.answer_model import fixed_point
 from b2b_payments._models.description import Field, FieldKind, fields_of
-from b2b_payments._models.extra import source_of
 from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.json import decode_part, encode, encode_lines, repaired
+from b2b_payments._protocol.json import (
+    decode_part,
+    decode_row,
+    encode,
+    encode_lines,
+    in_one_line,
+    members_of,
+    repaired,
+)
 
 Cells = Sequence[Any]
 
@@ -84,15 +90,11 @@ class ColumnReader:
         Numbers may have any size that models accept: the export's format decides whether they fit.
         """
         if b"\n" in body or b"\r" in body:
-            body = msgspec.json.format(body, indent=-1)
+            # Row by row: what surrounds a row must not change its text.
+            body = b'{"data":[%b]}' % b",".join(map(in_one_line, _rows_of(body)))
         self._pages.start_page()
         if (columns := self._columns(body, places)) is None:
-            body = repaired(body)
-            try:
-                rows = _raw_rows.decode(body).data
-            except (ValueError, RecursionError):
-                decode_part(body)  # raises an error that says what is wrong
-                raise
+            rows = _rows_of(body)
             columns = Columns.of([*self._bisected([rows[place] for place in places])])
         return columns
 
@@ -116,14 +118,29 @@ class ColumnReader:
 
     def _row(self, row: Raw) -> Columns:
         columns = self._columns(b'{"data":[%b]}' % bytes(row), (0,))
-        return _normalized([_payment(row)]) if columns is None else columns
+        if columns is None:
+            columns = _normalized([_payment(row)])
+            _keep_texts(columns, members_of(row))
+        return columns
 
 
 class _Page(msgspec.Struct):
     data: list[Raw]
 
 
+def _rows_of(body: bytes) -> list[Raw]:
+    with suppress(ValueError, RecursionError):
+        return _raw_rows.decode(body).data
+    body = repaired(body)
+    try:
+        return _raw_rows.decode(body).data
+    except (ValueError, RecursionError):
+        decode_part(body)  # raises an error that says what is wrong
+        raise
+
+
 _raw_rows: Final = msgspec.json.Decoder(_Page)
+_raw_items: Final = msgspec.json.Decoder(list[Raw])
 
 
 def _normalized(payments: Sequence[Any]) -> Columns:
@@ -133,16 +150,42 @@ def _normalized(payments: Sequence[Any]) -> Columns:
     return Columns(columns, _columns_of(LineItem, list(chain.from_iterable(lists))), list(map(len, lists)))
 
 
+def _keep_texts(columns: Columns, payment: Mapping[str, Raw]) -> None:
+    """Fill in the JSON text of a payment that was read as a model, from its members as received."""
+    for field in filter(_is_text, fields_of(Payment)):
+        columns.payments[field.name] = _json_texts(field, [payment.get(field.wire, UNSET)])
+    columns.payments["extra"] = [encode(_unknown_members(Payment, payment)).decode()]
+    items = map(members_of, _raw_items.decode(payment["lineItems"]) if columns.counts[0] else [])
+    columns.items["extra"] = [encode(_unknown_members(LineItem, item)).decode() for item in items]
+
+
+def _unknown_members(model: type[Any], members: Mapping[str, Raw]) -> dict[str, Any]:
+    """Return the members that a model does not know, and those of a nested object under its name."""
+    fields = {field.wire: field for field in fields_of(model)}
+    unknown: dict[str, Any] = {name: members[name] for name in sorted(members) if name not in fields}
+    for name, field in fields.items():
+        if field.kind is FieldKind.MODEL and name in members:
+            nested = _unknown_members(field.of, members_of(members[name]))
+            unknown |= {name: nested} if nested else {}
+    return unknown
+
+
+def _is_text(field: Field) -> bool:
+    """Whether a field's column is JSON text as received."""
+    return field.kind is FieldKind.OBJECT or field.bare is not None
+
+
 def _columns_of(model: type[Any], objects: Cells) -> dict[str, list[Any]]:
     """Return the columns of a model's rows or instances, but leave lists of line items unchanged."""
     stored, readers, extras = _contents_of(model, objects)
     columns: dict[str, list[Any]] = {}
     for field in fields_of(model):
-        raw = stored.get(fallback_slot(field)) if field.kind is FieldKind.OBJECT or field.bare else None
-        if raw is not None:
-            columns[field.name] = _json_texts(field, raw)
+        cells, others = stored.get(field.name), stored.get(fallback_slot(field))
+        if others is not None and _is_text(field):
+            columns[field.name] = _json_texts(field, others)
             continue
-        cells = stored.get(field.name)
+        if others is not None and field.kind in {FieldKind.MODEL, FieldKind.MODELS}:
+            cells = nested_rows(field, others)
         is_direct, cells = cells is not None, readers[field.name](objects) if cells is None else cells
         if field.kind is FieldKind.MODEL:
             nested = [cell for cell in cells if cell is not None]
@@ -164,7 +207,10 @@ def _columns_of(model: type[Any], objects: Cells) -> dict[str, list[Any]]:
 def _contents_of(
     model: type[Any], objects: Cells
 ) -> tuple[Mapping[str, list[Any]], Mapping[str, Any], list[str]]:
-    """Return the columns stored in rows by attribute, readers of the other columns, and `extra` as JSON."""
+    """Return the columns stored in rows by attribute, readers of the other columns, and `extra` as JSON.
+
+    Models have no JSON text: `_keep_texts` fills it in.
+    """
     if not objects:
         return {field.name: [] for field in fields_of(model)}, {}, []
     if isinstance(objects[0], model):
@@ -172,9 +218,7 @@ def _contents_of(
             field.name: lambda objects, get=attrgetter(field.name): list(map(get, objects))
             for field in fields_of(model)
         }
-        if model is Payment:
-            readers["fees"] = lambda objects: [one.fees and source_of(one.extra)["fees"] for one in objects]
-        return {}, readers, [encode(one.extra).decode() for one in objects]
+        return {}, readers, ["{}"] * len(objects)
     row = type(objects[0])
     stored: dict[str, list[Any]] = {name: [] for name in row.__struct_fields__}
     # Column by column takes three times as long; tuples of all rows at once trigger the garbage collector.
@@ -274,14 +318,6 @@ def _from_decimals(_: Field, cells: Cells) -> list[Any]:
     return [None if cell is None else fixed_point(cell) for cell in cells]
 
 
-def _encoded(_: Field, cells: Cells) -> list[str]:
-    return [encode(cell).decode() for cell in cells]
-
-
-def _from_lists(field: Field, cells: Cells) -> list[Any]:
-    return _encoded(field, cells) if field.bare else list(cells)
-
-
 def _from_codes(_: Field, cells: Cells) -> list[str]:
     return [(_cached_codes_text if len(cell) <= MAX_CACHED_LENGTH else _codes_text)(cell) for cell in cells]
 
@@ -304,23 +340,11 @@ _FROM_MODELS: Final[Mapping[FieldKind, Any]] = {
     FieldKind.CODE: _numbers,
     FieldKind.MOMENT: _from_datetimes,
     FieldKind.AMOUNT: _from_decimals,
-    FieldKind.OBJECT: _encoded,
-    FieldKind.MODELS: _from_lists,
     FieldKind.CODES: _from_codes,
 }
 """Normalize values of the models' types."""
 
 
-class _Identified(msgspec.Struct):
-    id: int | str | None = None
-
-
 def _payment(row: Raw) -> Payment:
-    try:
-        decoded = decode_part(row)
-    except ResponseDecodeError as error:
-        payment_id = None
-        with suppress(ValueError, RecursionError):
-            payment_id = msgspec.json.decode(row, type=_Identified).id
-        raise ResponseDecodeError(f"payment {payment_id}: {error}", paths=error.paths) from None
+    decoded = decode_row(row)
     return structure_payment(decoded, f"payment {decoded.get('id')}: $")

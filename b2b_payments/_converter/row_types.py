@@ -184,7 +184,8 @@ class InferredSchema:
         fields = {field.wire: field for field in fields_of(model)}
         before = self.unknown.get(model, ())
         names = dict.fromkeys([*before, *filter(_is_usable, dict.fromkeys(chain.from_iterable(objects)))])
-        unknown = tuple(name for name in names if name not in fields)
+        # Sorted, so that their order in `extra` does not depend on which rows were read before.
+        unknown = tuple(sorted(name for name in names if name not in fields))
         schema = self if unknown == before else attrs.evolve(self, unknown={**self.unknown, model: unknown})
         # Checked before the cells of each name are decoded: a service may invent thousands of names.
         if sum(map(len, schema.unknown.values())) > _MAX_UNKNOWN_NAMES:

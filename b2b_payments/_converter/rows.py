@@ -278,14 +278,20 @@ def _decode_in_place(slot: str, level: int, rows: Rows) -> Sequence[Any]:
     return decoded
 
 
-def _read_nested(field: Field, get: Callable[[Any], Any], rows: Rows) -> Sequence[Any]:
+def nested_rows(field: Field, cells: Iterable[Any]) -> list[Any]:
+    """Return the rows in cells, in a tuple if they are many. Others are read: as none, or they raise."""
     many = field.kind is FieldKind.MODELS
     read, fitting = reader_of(field), tuple if many else msgspec.Struct
-    cells: list[Any] = [cell if isinstance(cell, fitting) else read(cell) for cell in map(get, rows)]
-    nested = list(chain.from_iterable(cells) if many else filter(None, cells))
-    if nested:
+    cells = [cell if isinstance(cell, fitting) else read(cell) for cell in cells]
+    if nested := list(chain.from_iterable(cells) if many else filter(None, cells)):
         _check(type(nested[0]).checks, nested)
-    models = iter(_to_models(field.of, nested))
+    return cells
+
+
+def _read_nested(field: Field, get: Callable[[Any], Any], rows: Rows) -> Sequence[Any]:
+    many = field.kind is FieldKind.MODELS
+    cells = nested_rows(field, map(get, rows))
+    models = iter(_to_models(field.of, list(chain.from_iterable(cells) if many else filter(None, cells))))
     if many:
         return [tuple(islice(models, length)) for length in map(len, cells)]
     return [None if cell is None else next(models) for cell in cells]

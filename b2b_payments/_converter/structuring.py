@@ -8,13 +8,14 @@ has the paths of all unreadable values, but not the values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
 from b2b_payments._converter.rows import RowReader, payments_of
-from b2b_payments._converter.service import full_converter, service_converter, with_changes
+from b2b_payments._converter.service import full_converter, reader_of, service_converter, with_changes
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._converter.values import read_whole_number
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError, shown
@@ -24,7 +25,7 @@ from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import json_of, of_dicts_and_lists
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._printable import enumerated, unset_field
-from b2b_payments._protocol.json import decode
+from b2b_payments._protocol.json import decode_part, decode_row_alone, members_of
 from b2b_payments._protocol.listing import Listing
 
 T = TypeVar("T")
@@ -63,13 +64,24 @@ def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T
 structure_payment = partial(structure, Payment)
 
 
+def readable_fields(row: bytes, names: Sequence[str]) -> dict[str, Any]:
+    """Return these attributes of a payment, whatever the others are; None for one that cannot be read."""
+    members, values = members_of(row), dict[str, Any].fromkeys(names)
+    for field in fields_of(Payment):
+        if field.name in values:
+            with suppress(*UNREADABLE, ResponseDecodeError):
+                member = members.get(field.wire)
+                value = msgspec.UNSET if member is None else decode_part(member)
+                values[field.name] = reader_of(field)(value)
+    return values
+
+
 def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]:
     """Yield the payments at these positions of a page. Raises `ResponseDecodeError`."""
 
     def read_alone(place: int, row: bytes | msgspec.Raw) -> Payment:
         try:
-            # Two lists, so that the row is nested as deeply as in its page: in an object, in a list.
-            return structure_payment(decode(b"[[%b]]" % row)[0][0], f"payment {listing.heads[place].id}: $")
+            return structure_payment(decode_row_alone(row), f"payment {listing.heads[place].id}: $")
         except ResponseDecodeError:
             del row  # a traceback with local variables would show it
             raise

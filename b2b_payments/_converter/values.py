@@ -20,7 +20,7 @@ _MAX_EXPONENT: Final = 12  # of epoch seconds: more than the year 9999 needs
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 _ISO = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
     r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
 
@@ -74,7 +74,10 @@ def read_object(value: object) -> dict[str, Any]:
 
 
 def read_moment(value: object) -> datetime:
-    """Read epoch seconds, a number or digits in a string, or ISO 8601, in UTC if it has no time zone."""
+    """Read epoch seconds, a number or digits in a string, or ISO 8601, in UTC if it has no time zone.
+
+    Digits beyond microseconds, the most that a datetime holds, are cut.
+    """
     if isinstance(value, str) and _ISO.fullmatch(value):
         with suppress(ValueError, OverflowError):
             moment = datetime.fromisoformat(value)

@@ -72,7 +72,8 @@ class PaymentOperations(AnswerModel):
 class Payment(AnswerModel):
     """A payment.
 
-    - `created_at` and `updated_at` are aware, in UTC; the service counts whole seconds.
+    - `created_at` and `updated_at` are aware, in UTC; the service counts whole seconds. Digits beyond
+      microseconds, the most that a datetime holds, are cut.
     - `customer_id` is the B2B company's id. Other strings are ``""`` if the service sends null or nothing;
       only those that may be None distinguish null from ``""``.
     - `details` (usually ``{"memo": …}``) and `module_data` are kept as received; numbers in them that no

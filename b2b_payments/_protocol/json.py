@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal, getcontext, localcontext
 from itertools import repeat
 from operator import add
@@ -12,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from b2b_payments._errors import ResponseDecodeError
-from b2b_payments._models.decimals import EXACT
+from b2b_payments._models.decimals import EXACT, whole_of
 
 MAX_BYTES = 4 * 2**20
 MAX_OBJECTS = 20_000
@@ -64,6 +65,7 @@ encode_lines: Final = msgspec.json.Encoder().encode_lines
 decode_numbers: Final = msgspec.json.Decoder(float_hook=exact_number).decode
 """Decodes JSON up to Python's recursion limit, numbers exact. Raises msgspec's own errors."""
 
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -104,6 +106,58 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
         del whole
         raise failure
     return decode_part(whole)
+
+
+def decode_row(row: bytes | msgspec.Raw) -> Any:
+    """Decode the row of a payment like `decode_part`. The error names the payment if its id can be read."""
+    try:
+        return decode_numbers(row)  # as `decode_part` does, at the cost of one call less
+    except (ValueError, ArithmeticError, RecursionError):
+        pass
+    try:
+        return decode_part(row)
+    except ResponseDecodeError as error:
+        name_payment(error, row)
+        del row
+        raise
+
+
+def decode_row_alone(row: bytes | msgspec.Raw) -> Any:
+    """Decode the row of a payment like `decode`, at its level in a page. The error is as in `decode_row`."""
+    try:
+        return decode(b"[[%b]]" % row)[0][0]
+    except ResponseDecodeError as error:
+        name_payment(error, row)
+        del row
+        raise
+
+
+def name_payment(error: ResponseDecodeError, row: bytes | msgspec.Raw) -> None:
+    """Add the payment of this row to an error's message, if its id can be read."""
+    with suppress(ValueError, RecursionError):
+        if (payment_id := whole_of(_decode_id(row).id)) is not None:
+            error.message = f"payment {payment_id}: {error.message[:1].lower()}{error.message[1:]}"
+
+
+class _Identified(msgspec.Struct):
+    id: int | str
+
+
+_decode_id: Final = msgspec.json.Decoder(_Identified).decode
+
+
+def members_of(body: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """Return the members of a JSON object, undecoded. Returns none for anything else."""
+    try:
+        return _decode_members(body)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def in_one_line(row: bytes | msgspec.Raw) -> bytes | msgspec.Raw:
+    """Return JSON without line breaks: unchanged if it has none, otherwise without any white space."""
+    text = bytes(row)
+    return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else row
 
 
 def repaired(body: bytes) -> bytes:

@@ -17,7 +17,15 @@ from b2b_payments._models.payment import Payment
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
 from b2b_payments._protocol.belonging import OF_PAGE, OF_STORE, OF_TOTAL, check_page, check_stores
-from b2b_payments._protocol.json import check_measure, decode_part, exact_number, repaired, too_large
+from b2b_payments._protocol.json import (
+    check_measure,
+    decode_part,
+    decode_row_alone,
+    exact_number,
+    name_payment,
+    repaired,
+    too_large,
+)
 from b2b_payments._protocol.query import check_filters
 from b2b_payments._protocol.request import Request
 
@@ -118,7 +126,12 @@ def read_listing(
     `decoded` may decode the rows into the type that is needed later; they serve as heads too.
     Raises AnswerMismatchError if the answer names another offset, or its rows do not match the filters.
     """
-    body, source = _body(request, answer, base_url, decoded)
+    try:
+        body, source = _body(request, answer, base_url, decoded)
+    except ResponseDecodeError as error:
+        if not error.too_large:
+            _name_payment_in(answer.body, error)
+        raise
     if len(body.data) > MAX_ROWS_A_PAGE:
         raise too_large(f"{len(body.data):,} rows")
     pagination = body.meta.get("pagination") if isinstance(body.meta, dict) else None
@@ -163,6 +176,17 @@ def _body(request: Request, answer: Answer, base_url: str, decoded: Decode | Non
         raise failure
     source = repaired(answer.body)
     return _heads(source), source
+
+
+def _name_payment_in(body: bytes, error: ResponseDecodeError) -> None:
+    """Add the first payment that cannot be decoded to the error of its page."""
+    with suppress(ValueError, RecursionError):
+        for row in _rows.decode(repaired(body)).data:
+            try:
+                decode_row_alone(row)
+            except ResponseDecodeError:
+                name_payment(error, row)
+                return
 
 
 def _problem_with(data: Any) -> ResponseDecodeError | None:

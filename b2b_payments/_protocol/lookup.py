@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from b2b_payments._errors import AnswerMismatchError, NotFoundError, ResponseDecodeError
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
-from b2b_payments._protocol.json import decode
+from b2b_payments._protocol.json import decode, members_of, repaired
 from b2b_payments._protocol.request import Request
 
 
-def read_lookup(request: Request, answer: Answer, base_url: str, *, payment_id: int) -> dict[str, Any] | None:
-    """Return the payment as the service sent it, or None if the service reports that it does not exist.
+def read_lookup(request: Request, answer: Answer, base_url: str, *, payment_id: int) -> bytes | None:
+    """Return the payment as the service wrote it, or None if the service reports that it does not exist.
 
     Only the service's own envelope counts: a JSON object with `code` 404 and `meta` [doc]. A gateway's 404,
     in HTML, other JSON or empty, raises NotFoundError. A missing scope can look exactly like a missing
@@ -31,7 +30,7 @@ def read_lookup(request: Request, answer: Answer, base_url: str, *, payment_id: 
         raise AnswerMismatchError(
             f"{request.method} {request.path}: the answer is not this payment.", paths=["$.data.id"]
         )
-    return data
+    return bytes(members_of(repaired(answer.body))["data"])
 
 
 def _is_own(body: bytes) -> bool:

@@ -120,6 +120,7 @@ def _bar(share: float) -> str:
 
 def _chart(groups: Sequence[Group]) -> str:
     """Return a chart with a bar for each month, or "" for fewer than two months."""
+    groups = [group for group in groups if group.label[0].isdecimal()]  # the rest is none or others
     if len(groups) < 2:
         return ""
     places = _places(groups)

@@ -33,6 +33,7 @@ from b2b_payments._models import (
 )
 from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
+from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._resources.creates import Creates
 from b2b_payments._resources.reads import read
@@ -213,6 +214,11 @@ class Payments:
         For comparing a copy with the service: like a walk's pages, it lets other calls go first. `tally`
         counts its requests. Raises NotFoundError for a 404 from a gateway instead of the service itself.
         """
+        text = await self.look_up_text(payment_id, tally=tally)
+        return None if text is None else decode_part(text)
+
+    async def look_up_text(self, payment_id: int, *, tally: Tally | None = None) -> bytes | None:
+        """Return one payment's JSON as the service wrote it. Otherwise like `look_up`."""
         return await look_up(self._walker.caller, payment_id, tally=tally)
 
     @property

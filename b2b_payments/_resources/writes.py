@@ -154,7 +154,7 @@ class Writes:
     async def read(self, payment_id: int, until: float | None) -> Payment | None:
         """Return the payment; None if the service says that it does not exist."""
         row = await look_up(self.caller, payment_id, priority=Priority.CALL, until=until)
-        return None if row is None else structure_payment(row)
+        return None if row is None else structure_payment(decode_part(row))
 
     async def is_gone(self, payment_id: int, until: float | None) -> bool:
         """Whether a payment whose read returned 404 is gone.

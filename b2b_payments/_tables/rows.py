@@ -64,9 +64,10 @@ class Rows:
         return cls(tables, page.counts)
 
     @classmethod
-    def of_objects(cls, payments: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Rows:
-        """Read payments as the service sent them. Raises what `read` raises."""
-        body = b'{"data":[%b]}' % b",".join(map(encode, payments))
+    def of_objects(cls, payments: Sequence[Mapping[str, Any] | bytes], *, whole: bool, decimal: bool) -> Rows:
+        """Read payments as the service sent them: as JSON objects, or as text. Raises what `read` raises."""
+        texts = [one if isinstance(one, bytes) else encode(one) for one in payments]
+        body = b'{"data":[%b]}' % b",".join(texts)
         return cls.read(body, range(len(payments)), whole=whole, decimal=decimal)
 
     @classmethod

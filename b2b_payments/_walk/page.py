@@ -141,7 +141,10 @@ def keyed(
     # One check of all values is enough for nearly every page; ids may arrive as strings [seen].
     if not _are_whole([*ids, *keys]):
         ids = [_whole(value, f"$.data[{index}].id") for index, value in enumerate(ids)]
-        keys = [_number(value, f"$.data[{index}].{order.wire_name}") for index, value in enumerate(keys)]
+        keys = [
+            _number(value, f"$.data[{index}].{order.wire_name}", ids[index])
+            for index, value in enumerate(keys)
+        ]
     if order.field and order.descending:
         keys = [negated(key) for key in keys]
     return SortedPage(
@@ -177,11 +180,12 @@ def _whole(value: object, path: str) -> int:
     raise ResponseDecodeError(f"Expected a whole number at {path}, found {kind_of(value)}.", paths=[path])
 
 
-def _number(value: object, path: str) -> Key:
+def _number(value: object, path: str, payment_id: int) -> Key:
     if is_whole(value):
         return value
     if isinstance(value, (float, str, Decimal)):
         number = value if isinstance(value, Decimal) else decimal_of(str(value))
         if number is not None and number.is_finite() and number.adjusted() < MAX_DIGITS:
             return number
-    raise ResponseDecodeError(f"Expected epoch seconds at {path}, found {kind_of(value)}.", paths=[path])
+    what = f"payment {payment_id}: expected epoch seconds at {path}"
+    raise ResponseDecodeError(f"{what}, found {kind_of(value)}.", paths=[path])

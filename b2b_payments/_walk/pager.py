@@ -13,7 +13,7 @@ from b2b_payments._arguments import whole
 from b2b_payments._converter import decoded_page
 from b2b_payments._models import Payment
 from b2b_payments._printable import frozen
-from b2b_payments._protocol.json import decode_part
+from b2b_payments._protocol.json import decode_row
 from b2b_payments._protocol.listing import DecodeRows, leave_undecoded
 from b2b_payments._tables import arrow
 from b2b_payments._tables.arrow import ArrowBatches, TableName
@@ -118,7 +118,7 @@ class Pager(ABC):
     def raw(self) -> Iteration[dict[str, Any]]:
         """Return the service's own JSON objects one by one: cheaper, since nothing is converted."""
         joined = self.joined()
-        return Iteration(_items(joined, lambda page: map(decode_part, page.raw())), joined.state)
+        return Iteration(_items(joined, lambda page: map(decode_row, page.raw())), joined.state)
 
     def raw_pages(self) -> Iteration[Page[dict[str, Any]]]:
         """Return the service's own JSON objects page by page: cheaper, since nothing is converted."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import attrs
 
@@ -21,6 +20,7 @@ from b2b_payments._errors import (
 from b2b_payments._models import OrderBy
 from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import define
+from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.listing import Decode, DecodeRows, Listing, leave_undecoded, read_listing
 from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
@@ -137,7 +137,7 @@ class Source:
             return None
         if payment is not None:
             ignored = self.caller.mixups.ignored("payments.list")
-            return "left" if has_left(self.query, payment, ignored) else True
+            return "left" if has_left(self.query, decode_part(payment), ignored) else True
         self._lookups_work = self._lookups_work or await lookups_work(
             self.caller, payment_id, until=self.until, tally=self.tally
         )
@@ -171,8 +171,8 @@ async def look_up(
     priority: Priority = Priority.PAGE,
     until: float | None = None,
     tally: Tally | None = None,
-) -> dict[str, Any] | None:
-    """Return the payment as the service sends it, or None if the service itself says that it does not exist.
+) -> bytes | None:
+    """Return the payment as the service writes it, or None if the service itself says that it does not exist.
 
     GET by id does not lag, unlike lists [seen]. By default it has the priority of pages: calls that someone
     waits for go first. Raises what `read_lookup` raises, such as NotFoundError for a gateway's 404.

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Decimal, localcontext
 from typing import Annotated, Any
 
 import attrs
@@ -20,7 +20,7 @@ from b2b_payments._models.decimals import EXACT
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.money import MAX_DIGITS, is_amount
 from b2b_payments._printable import define
-from b2b_payments._protocol.json import decode_part
+from b2b_payments._protocol.json import decode_part, exact_number
 from b2b_payments._protocol.listing import Head, decoder_of
 from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments._tables.rows import Rows
@@ -50,7 +50,7 @@ class FastPayment(Head, rename=wire_names(Payment), kw_only=True, gc=False):
 
 
 _decode_page = decoder_of(FastPayment)
-_decode_payment = msgspec.json.Decoder(FastPayment).decode
+_decode_payment = msgspec.json.Decoder(FastPayment, float_hook=exact_number).decode
 
 
 def account_page(body: bytes, _is_awaited: bool) -> Any:
@@ -79,8 +79,8 @@ def entries_of_rows(rows: Rows) -> Iterable[Entry]:
 
 
 def entry_of(row: bytes | msgspec.Raw) -> Entry:
-    """Return a payment's entry, read as leniently as the client reads it. Unreadable payments count, too."""
-    with suppress(ValueError, RecursionError, InvalidOperation):
+    """Return a payment's entry, also if only other fields are unreadable. Unreadable payments count, too."""
+    with suppress(ValueError, ArithmeticError, RecursionError):
         return next(iter(entries_of([_decode_payment(row)])))
     try:
         payment = structure_payment(decode_part(row))

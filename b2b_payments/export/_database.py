@@ -69,7 +69,7 @@ class Database(ABC):
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert rows, replacing those with the same key."""
 
-    def read(self, payments: Sequence[Mapping[str, Any]]) -> Rows:
+    def read(self, payments: Sequence[Mapping[str, Any] | bytes]) -> Rows:
         """Read payments as sent by the service, only the last of each id. Raises like `Rows.read`."""
         return Rows.joined(list(rows_of(payments, whole=True, decimal=self.decimal))).without_duplicates()
 
@@ -141,14 +141,15 @@ class Database(ABC):
 
     def create(self, table: Table, schema: str = "") -> None:
         """Create a table."""
+        self.execute(f"CREATE TABLE {schema or self.schema}.{self.definition(table)}")
+
+    def definition(self, table: Table) -> str:
+        """Return a table's name, columns and key, as `create` defines them."""
         columns = [
             f"{column.name} {self.types[column.kind]}{'' if column.nullable else ' NOT NULL'}"
             for column in table.columns
         ]
-        key = ", ".join(table.key)
-        self.execute(
-            f"CREATE TABLE {schema or self.schema}.{table.name} ({', '.join(columns)}, PRIMARY KEY ({key}))"
-        )
+        return f"{table.name} ({', '.join(columns)}, PRIMARY KEY ({', '.join(table.key)}))"
 
     def add(self, table: Table, column: Column) -> None:
         """Add a column to a table; existing rows have null there."""
@@ -164,12 +165,12 @@ class Database(ABC):
         while rows := result.fetchmany(_ROWS_AT_ONCE):
             yield from rows
 
-    def select(self, table: Table, payment_ids: Sequence[int]) -> list[Row]:
+    def select(self, table: Table, payment_ids: Sequence[int], schema: str = "") -> list[Row]:
         """Return the rows of these payments, as integers and texts, in the order of the key."""
         condition, parameters = self.among(table.key[0], payment_ids)
         columns = ", ".join(map(self.readable, table.columns))
         statement = (
-            f"SELECT {columns} FROM {self.schema}.{table.name} "  # noqa: S608
+            f"SELECT {columns} FROM {schema or self.schema}.{table.name} "  # noqa: S608
             f"WHERE {condition} ORDER BY {', '.join(table.key)}"
         )
         rows: list[Row] = self.execute(statement, parameters).fetchall()
@@ -204,6 +205,9 @@ class FileDatabase(Database):
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
         """Encode rows as lines of JSON, from which `replace` reads them."""
 
+    def rehearse(self, tables: Sequence[Table]) -> None:
+        """Raise an error if the database refuses a statement of `replace`, without executing any."""
+
     @abstractmethod
     def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
         """Replace the rows of the tables by those of an export's log. Returns the tables' digests.
@@ -214,7 +218,12 @@ class FileDatabase(Database):
 
     def digest(self, table: Table) -> str:
         """Return the digest of a table's rows."""
-        return digest_text(digest_of(map(msgspec.json.encode, self.rows(table, table.names))))
+        return digest_text(digest_of_rows(self.rows(table, table.names)))
+
+
+def digest_of_rows(rows: Iterable[Row]) -> int:
+    """Return the same as `digest_of` for the lines of these rows."""
+    return digest_of(map(msgspec.json.encode, rows))
 
 
 def digest_of(lines: Iterable[bytes]) -> int:
@@ -346,3 +355,4 @@ class DatabaseSink(TableSink):
                     f"{self.path} has a table {table.name} with columns other than an export's, which is "
                     "left alone. Give another file."
                 )
+        database.rehearse(TABLES)

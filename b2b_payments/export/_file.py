@@ -129,6 +129,8 @@ def _problem(target: Path) -> str | None:
         str(target).encode()
     except UnicodeEncodeError:
         return "its name is not UTF-8"
+    if target.is_symlink():  # although all links were followed
+        return "its symbolic links form a loop"
     if target.is_dir():
         return "it is a folder; name a file in it"
     if target.exists():

@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import msgspec
 
-from b2b_payments._protocol.json import decode_part, encode
+from b2b_payments._protocol.json import decode_row, encode, in_one_line
 from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export._account import Entry, FastPayment, entries_of, entries_of_rows, entry_of
@@ -95,7 +95,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         return chain.from_iterable(map(_entries, self._pages))
 
 
-def rows_of(batch: Sequence[Mapping[str, Any]], *, whole: bool, decimal: bool) -> Iterable[Rows]:
+def rows_of(batch: Sequence[Mapping[str, Any] | bytes], *, whole: bool, decimal: bool) -> Iterable[Rows]:
     """Return payments as rows. Those of a `PageBatch` are not decoded to objects. Raises like `Rows.read`."""
     if isinstance(batch, PageBatch):
         return batch.rows(whole=whole, decimal=decimal)
@@ -113,9 +113,9 @@ def _entries(page: JoinedPage) -> Iterable[Entry]:
 def _lines(page: JoinedPage) -> bytes:
     rows: Sequence[msgspec.Raw | bytes] = page.raw()
     if b"\n" in page.listing.body or b"\r" in page.listing.body:
-        rows = [msgspec.json.format(bytes(row), indent=-1) for row in rows]
+        rows = list(map(in_one_line, rows))
     lines = b"\n".join([*rows, b""])
     with suppress(UnicodeDecodeError):
         if lines.isascii() or lines.decode():
             return lines
-    return b"".join([encode(decode_part(row)) + b"\n" for row in rows])
+    return b"".join([encode(decode_row(row)) + b"\n" for row in rows])

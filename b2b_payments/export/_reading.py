@@ -9,19 +9,19 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from b2b_payments._converter import structure_payment
-from b2b_payments._errors import B2BPaymentsError, ExportError, ResponseDecodeError
+from b2b_payments._converter import readable_fields
+from b2b_payments._errors import B2BPaymentsError, ExportError
 from b2b_payments._formats import format_by_ending
 from b2b_payments._models import Payment
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.moment import microseconds_of, moment_of
-from b2b_payments._protocol.json import decode_part
 from b2b_payments._tables.columns import PAYMENTS
-from b2b_payments.export._account import UNREADABLE, FastPayment, entries_of
+from b2b_payments.export._account import Entry, FastPayment, entries_of, entry_of
 from b2b_payments.export._csv import read_columns
 from b2b_payments.export._database import FileDatabase, as_export_error, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
@@ -35,7 +35,7 @@ _SECOND: Final = 1_000_000
 
 
 class Read(NamedTuple):
-    """The fields read from a payment. An unreadable payment has no month, no currency and no amount."""
+    """The fields read from a payment. Those that cannot be read are empty; `amount` is None."""
 
     id: object
     status: str
@@ -49,10 +49,8 @@ class Read(NamedTuple):
     customer_name: str
 
 
-_COLUMNS: Final = (
-    "id", "processing_status", "currency", "total", "created_at", "channel_id", "channel_name", "module_name",
-    "customer_id", "customer_name",
-)  # fmt: skip
+_OTHERS: Final = ("created_at", "channel_id", "channel_name", "module_name", "customer_id", "customer_name")
+_COLUMNS: Final = ("id", "processing_status", "currency", "total", *_OTHERS)
 
 
 def detect_format(path: Path) -> str | None:
@@ -92,13 +90,6 @@ def read_copy(server: Server) -> Iterator[Read]:
         yield from map(_from_cells, database.rows(PAYMENTS, _COLUMNS))
 
 
-_unreadable: Final = Read(None, UNREADABLE, "", None, "", "", "", "", "", "")
-
-
-class _OnlyId(msgspec.Struct):
-    id: int | str
-
-
 class _FastPayment(FastPayment, rename=wire_names(Payment), kw_only=True, gc=False):
     """The fields of `Read`, of a payment in the service's usual format."""
 
@@ -112,7 +103,6 @@ class _FastPayment(FastPayment, rename=wire_names(Payment), kw_only=True, gc=Fal
 
 
 _decode_payment: Final = msgspec.json.Decoder(_FastPayment).decode
-_decode_id: Final = msgspec.json.Decoder(_OnlyId).decode
 
 
 def _jsonl(path: Path) -> Iterator[Read]:
@@ -125,38 +115,28 @@ def _from_line(line: bytes) -> Read:
     with suppress(ValueError, ArithmeticError, RecursionError):
         fast = _decode_payment(line)
         if (fast.channel_id or "0").isdecimal():
-            ((status, currency, amount),) = entries_of([fast])
-            return _from_payment(fast, status, currency, amount, fast.created_at * _SECOND)
-    # Unusual, so read as leniently as the client reads it.
-    try:
-        payment = structure_payment(decode_part(line))
-    except ResponseDecodeError:
-        return _unreadable._replace(id=_id_of(line))
-    status, total = int(payment.processing_status), payment.total
-    return _from_payment(payment, status, total.currency, total.amount, microseconds_of(payment.created_at))
+            (entry,) = entries_of([fast])
+            return _from_payment(fast, entry, _month(fast.created_at * _SECOND))
+    # The entry, which the account of the export has too, does not depend on the other fields.
+    payment = SimpleNamespace(**readable_fields(line, ("id", *_OTHERS)))
+    created = payment.created_at
+    return _from_payment(payment, entry_of(line), "" if created is None else _month(microseconds_of(created)))
 
 
-def _from_payment(
-    payment: _FastPayment | Payment, status: object, currency: str, amount: Decimal | None, created: int
-) -> Read:
+def _from_payment(payment: _FastPayment | SimpleNamespace, entry: Entry, month: str) -> Read:
+    status, currency, amount = entry
     return Read(
         payment.id,
         str(status),
         currency,
         amount,
-        _month(created),
+        month,
         "" if payment.channel_id is None else str(payment.channel_id),
         payment.channel_name or "",
-        payment.module_name,
-        payment.customer_id,
-        payment.customer_name,
+        payment.module_name or "",
+        payment.customer_id or "",
+        payment.customer_name or "",
     )
-
-
-def _id_of(line: bytes) -> int | str | None:
-    with suppress(ValueError, RecursionError):
-        return _decode_id(line).id
-    return None
 
 
 def _csv(path: Path) -> Iterator[Read]:

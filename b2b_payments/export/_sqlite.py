@@ -17,6 +17,7 @@ from b2b_payments.export._database import (
     DatabaseSink,
     FileDatabase,
     digest_of,
+    digest_of_rows,
     digest_text,
     moment_text,
     moment_texts,
@@ -82,55 +83,73 @@ class SQLiteDatabase(FileDatabase):
         ]
         return encode_lines(zip(*cells, strict=True))
 
+    def rehearse(self, tables: Sequence[Table]) -> None:
+        # Compiling them compiles triggers, indexes and generated columns, too.
+        existing = self.names()
+        for table in tables:
+            if table.name in existing:
+                self.execute(f"EXPLAIN DELETE FROM main.{table.name}")  # noqa: S608
+                self.execute(f"EXPLAIN {_upsert_from(table, f'main.{table.name}')}")
+            else:
+                self.execute(f"EXPLAIN CREATE TABLE main.{self.definition(table)}")
+
     def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
         """Replace the rows of the tables by those of a log.
 
-        If the user has triggers on them, only rows that differ are written, so that no others fire a trigger.
+        If the user has changed the tables or has triggers on them, only rows that differ are written, so that
+        no others fire a trigger, and all rows are read back.
         """
-        has_triggers = self._have_triggers(tables)
+        is_plain = self._is_plain(tables)
         for table in reversed(tables):
-            if has_triggers:
-                self.create(table, "temp")
-            else:
+            if is_plain:
                 self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
-        digests = self._fill("temp" if has_triggers else "main", log, careful=careful)
-        if has_triggers:
+            else:
+                self.create(table, "temp")
+        sums = self._fill("main" if is_plain else "temp", log, careful=careful)
+        digests = {name: digest_text(digest) for name, digest in sums.items()}
+        if not is_plain:
             for table in tables:
                 self._merge(table)
-        if has_triggers or careful:
-            return {table.name: self.digest(table) for table in tables}
-        return {name: digest_text(digest) for name, digest in digests.items()}
+            for table in tables:
+                if self.digest(table) != digests[table.name]:
+                    raise ExportError(
+                        f"Rows written to the table {table.name} are changed by a trigger, a constraint or "
+                        "the database's encoding, so they would differ from the export: drop that trigger, "
+                        "or export to another file."
+                    )
+        return digests
 
-    def _have_triggers(self, tables: Sequence[Table]) -> bool:
+    def _is_plain(self, tables: Sequence[Table]) -> bool:
+        """Whether the tables store what is written: they are as `create` made them, without triggers."""
         names = ", ".join(f"'{table.name}'" for table in tables)
-        triggers = f"FROM main.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) IN ({names})"
-        return bool(self.execute(f"SELECT 1 {triggers} LIMIT 1").fetchall())
+        result = self.execute(
+            "SELECT sql FROM main.sqlite_master "  # noqa: S608
+            f"WHERE type IN ('table', 'trigger') AND lower(tbl_name) IN ({names})"
+        )
+        found = {sql for (sql,) in result.fetchall()}
+        # In UTF-16, SQLite replaces U+FFFE and U+FFFF.
+        ((encoding,),) = self.execute("PRAGMA main.encoding").fetchall()
+        return encoding == "UTF-8" and found == {f"CREATE TABLE {self.definition(table)}" for table in tables}
 
     def _merge(self, table: Table) -> None:
-        """Make a table equal to the temporary table of the same name, and drop that one."""
+        """Make a table equal to the temporary table of the same name, unless a trigger interferes."""
         main, temp, key = f"main.{table.name}", f"temp.{table.name}", ", ".join(table.key)
-        new = f"SELECT * FROM {temp} EXCEPT SELECT * FROM {main}"  # noqa: S608
         self.execute(f"DELETE FROM {main} WHERE ({key}) NOT IN (SELECT {key} FROM {temp})")  # noqa: S608
-        self.execute(f"INSERT INTO {main} SELECT * FROM ({new}) WHERE true {_on_conflict(table)}")  # noqa: S608
-        ((changed, more),) = self.execute(
-            f"SELECT EXISTS ({new}), (SELECT count(*) FROM {main}) > (SELECT count(*) FROM {temp})"  # noqa: S608
-        ).fetchall()
-        if changed or more:
-            raise ExportError(
-                f"A trigger on the table {table.name} changes written rows, so they would differ "
-                "from the export: drop that trigger, or export to another file."
-            )
-        self.execute(f"DROP TABLE {temp}")
+        names = _names(table)
+        new = f"SELECT {names} FROM {temp} EXCEPT SELECT {names} FROM {main}"  # noqa: S608
+        self.execute(_upsert_from(table, f"({new})"))
 
     def _fill(self, schema: str, log: Log, *, careful: bool) -> dict[str, int]:
-        """Insert the rows of a log into empty tables. Returns the sums of their hashes, by table."""
+        """Insert the rows of a log into empty tables. Returns the sums of their lines' hashes, by table."""
         digests = {PAYMENTS.name: 0, LINE_ITEMS.name: 0}
         for parts in log.segments():
             for table, part in zip((PAYMENTS, LINE_ITEMS), parts, strict=True):
                 lines = bytes(part).split(b"\n")[:-1]
                 if careful and table is PAYMENTS:
+                    ids = [_decode(line)[0] for line in lines]
                     for one in (PAYMENTS, LINE_ITEMS):
-                        self.remove(one, [_decode(line)[0] for line in lines], schema)
+                        digests[one.name] -= digest_of_rows(self.select(one, ids, schema))
+                        self.remove(one, ids, schema)
                 # Decoded lazily: a list of all rows would cost more time in the garbage collector.
                 values = f"VALUES ({', '.join('?' * len(table.columns))})"
                 self._insert(table, map(_decode, lines), values, schema)
@@ -157,6 +176,17 @@ class SQLiteDatabase(FileDatabase):
 def journal_of(path: Path) -> Path:
     """Return the path of the rollback journal, which exists during a write, and after a crash in one."""
     return path.with_name(f"{path.name}-journal")
+
+
+def _names(table: Table) -> str:
+    return ", ".join(table.names)
+
+
+def _upsert_from(table: Table, source: str) -> str:
+    """Return the statement that inserts rows of a table or subquery, replacing those with the same key."""
+    names = _names(table)
+    rows = f"SELECT {names} FROM {source} WHERE true"  # noqa: S608 - without WHERE, ON would begin a join
+    return f"INSERT INTO main.{table.name} ({names}) {rows} {_on_conflict(table)}"
 
 
 def _on_conflict(table: Table) -> str:

@@ -31,6 +31,8 @@ _SEEN = Table(f"{SYNCED}_seen", (Column("id", ColumnKind.INTEGER),), ("id",))
 _CANDIDATES = Table(
     f"{SYNCED}_candidates", (Column("id", ColumnKind.INTEGER), Column("missing", ColumnKind.INTEGER)), ("id",)
 )
+WirePayment = Mapping[str, Any] | bytes
+"""A payment as the service sent it: a JSON object, or its text."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -95,7 +97,7 @@ class Copy:
 
     def keep(
         self,
-        batch: Sequence[Mapping[str, Any]],
+        batch: Sequence[WirePayment],
         lagging: tuple[datetime, datetime],
         state: State | None = None,
         *,
@@ -124,7 +126,7 @@ class Copy:
         return Counts(len(inserted), len(updated), len(rows.ids) - changed)
 
     def ids_to_write(
-        self, batch: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
+        self, batch: Sequence[WirePayment], lagging: tuple[datetime, datetime] | None = None
     ) -> set[int]:
         """Return the ids of the payments that `keep` would insert or update.
 
@@ -180,7 +182,7 @@ class Copy:
                 database.count(PAYMENTS.name),
             )
 
-    def settle(self, existing: Sequence[Mapping[str, Any]], gone: Sequence[int]) -> None:
+    def settle(self, existing: Sequence[WirePayment], gone: Sequence[int]) -> None:
         """Write the candidates that GET by id returned, and delete those that are gone, in one transaction.
 
         Raises ResponseDecodeError for a payment that cannot be read.

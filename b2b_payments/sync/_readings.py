@@ -19,20 +19,20 @@ contradicts it, `_settle.py` looks the payment up by id.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import attrs
+from msgspec import Raw
 
 from b2b_payments._changes.feed import Change
 from b2b_payments._changes.ledger import Checkpoint, Ledger
-from b2b_payments._converter import structure_payment, to_wire
+from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ConfigurationError, PaginationError, shown
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define
-from b2b_payments._protocol.json import decode_part
+from b2b_payments._protocol.json import decode_row, encode
 from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
@@ -40,7 +40,7 @@ from b2b_payments._walk.walk import Walk
 from b2b_payments.export._export import OnProgress
 from b2b_payments.export._pages import BATCH_ROWS, PageBatch
 from b2b_payments.export._worker import Worker
-from b2b_payments.sync._copy import Copy
+from b2b_payments.sync._copy import Copy, WirePayment
 from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._state import Reading, State
 
@@ -140,19 +140,21 @@ class StoreReader:
     def listed_ids(self) -> list[int]:
         """The ids of some payments on the latest page of this run."""
         rows = [] if self._latest_page is None else self._latest_page.raw()
-        return [_payment(decode_part(row)).id for row in rows[:: max(1, len(rows) // _SAMPLE)][:_SAMPLE]]
+        return [_payment(row).id for row in rows[:: max(1, len(rows) // _SAMPLE)][:_SAMPLE]]
 
     async def notify(
-        self, rows: Sequence[Mapping[str, Any]], lagging: tuple[datetime, datetime] | None = None
+        self, rows: Sequence[WirePayment], lagging: tuple[datetime, datetime] | None = None
     ) -> None:
         """Call `on_change` for each of these payments that is about to be inserted or updated."""
         if self.on_change is None:
             return
         place = Ledger.since(self.state.store, 0, self.state.changes).place
         ids = await self.worker.do(self.copy.ids_to_write, rows, lagging)
-        for payment in map(_payment, rows):
+        for row in rows:
+            text = row if isinstance(row, bytes) else encode(row)
+            payment = _payment(text)
             if payment.id in ids:
-                result = self.on_change(Change(payment, place))
+                result = self.on_change(Change(payment, text, place))
                 if inspect.isawaitable(result):
                     await result
 
@@ -165,7 +167,7 @@ class StoreReader:
             async with aclosing(walk.joined()) as pages:
                 async for page in pages:
                     self._record_page(page)
-                    return _at_most(_payment(decode_part(page.raw()[0])).updated_at, page.listing.date)
+                    return _at_most(_payment(page.raw()[0]).updated_at, page.listing.date)
             return None
         finally:
             self._add_requests(walk)
@@ -179,9 +181,9 @@ class StoreReader:
 
     async def _keep_changes(self, changes: Sequence[Change], checkpoint: Checkpoint) -> None:
         self.state = attrs.evolve(self.state, changes=checkpoint)
-        await self._keep([to_wire(change.payment) for change in changes], self.state)
+        await self._keep([change.text for change in changes], self.state)
 
-    async def _keep(self, rows: Sequence[Mapping[str, Any]], state: State, *, seen: bool = False) -> None:
+    async def _keep(self, rows: Sequence[WirePayment], state: State, *, seen: bool = False) -> None:
         now = self._first_answer_at or datetime.now(UTC)
         lagging = now - self.overlap, now
         # Before the write: after a crash a change is reported again rather than never.
@@ -223,5 +225,6 @@ def _at_most(updated: datetime, answered: datetime | None) -> datetime:
     return min(updated, answered or datetime.now(UTC))
 
 
-def _payment(row: Mapping[str, Any]) -> Payment:
+def _payment(text: bytes | Raw) -> Payment:
+    row = decode_row(text)
     return structure_payment(row, f"payment {row.get('id')}: $")

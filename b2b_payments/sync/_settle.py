@@ -28,7 +28,6 @@ the others.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import anyio
 
@@ -49,10 +48,6 @@ ALWAYS_ALLOWED = 10
 _BATCH = 50
 _CONCURRENCY = 8
 
-WirePayment = dict[str, Any]
-"""A payment as the service sent it."""
-
-
 _NO_CONTROL = (
     "the list shows no payment, so a deletion cannot be told from a missing scope: sync again, or into "
     "another copy if the store is really empty"
@@ -68,8 +63,8 @@ class Settling:
     """Settles candidates, and updates the report.
 
     `listed_ids` are ids that the list showed in this run. `notify` is called with payments before they are
-    corrected in the copy. Raises what `Payments.look_up`, `Copy` and `notify` raise, except for 404s; what
-    was settled before an error stays settled.
+    corrected in the copy. Raises what `Payments.look_up_text`, `Copy` and `notify` raise, except for 404s;
+    what was settled before an error stays settled.
     """
 
     payments: Payments
@@ -77,7 +72,7 @@ class Settling:
     worker: Worker
     report: SyncReport
     listed_ids: list[int]
-    notify: Callable[[Sequence[WirePayment]], Awaitable[None]]
+    notify: Callable[[Sequence[bytes]], Awaitable[None]]
     allow_mass_deletion: bool
 
     async def settle(self, most_lookups: int) -> None:
@@ -129,7 +124,7 @@ class Settling:
             return "some 404s were not from the service itself: sync again"
         return "sync again to look up the rest"
 
-    async def _write(self, existing: Sequence[WirePayment], gone: Sequence[int]) -> None:
+    async def _write(self, existing: Sequence[bytes], gone: Sequence[int]) -> None:
         await self.notify(existing)
         await self.worker.do(self.copy.settle, existing, gone)
         self.report.put_right += len(existing)
@@ -140,23 +135,23 @@ class Settling:
         """Whether GET by id returns some payment that the list showed. Drops ids for which it does not."""
         while self.listed_ids:
             try:
-                if await self.payments.look_up(self.listed_ids[-1], tally=self.report) is not None:
+                if await self.payments.look_up_text(self.listed_ids[-1], tally=self.report) is not None:
                     return True
             except NotFoundError:
                 pass  # not the service's own 404
             self.listed_ids.pop()
         return False
 
-    async def _look_up(self, payment_ids: Sequence[int]) -> dict[int, WirePayment | None]:
+    async def _look_up(self, payment_ids: Sequence[int]) -> dict[int, bytes | None]:
         """Return the answers of GET by id: None for the service's own 404; other 404s are left out."""
-        answers: dict[int, WirePayment | None] = {}
+        answers: dict[int, bytes | None] = {}
         failures: list[Exception] = []
         remaining = iter(payment_ids)
 
         async def work() -> None:
             for payment_id in remaining:
                 try:
-                    answers[payment_id] = await self.payments.look_up(payment_id, tally=self.report)
+                    answers[payment_id] = await self.payments.look_up_text(payment_id, tally=self.report)
                 except NotFoundError:
                     continue
                 except Exception as failure:  # noqa: BLE001 - raised below, outside the task group
@@ -171,19 +166,19 @@ class Settling:
         self.report.looked_up += len(payment_ids)
         return answers
 
-    async def _look_up_again(self, answers: dict[int, WirePayment | None]) -> dict[int, WirePayment | None]:
+    async def _look_up_again(self, answers: dict[int, bytes | None]) -> dict[int, bytes | None]:
         """Repeat each lookup that got 404, one at a time on a new connection, and return the new answers.
 
         No other request of this run is in flight meanwhile. An existing payment is looked up before each, so
         that a late 404 to the previous lookup is not mistaken for this one's answer.
         """
-        confirmed: dict[int, WirePayment | None] = {}
+        confirmed: dict[int, bytes | None] = {}
         for payment_id, row in answers.items():
             if row is not None:
                 confirmed[payment_id] = row
             elif await self._control_succeeds():
                 try:
-                    confirmed[payment_id] = await self.payments.look_up(payment_id, tally=self.report)
+                    confirmed[payment_id] = await self.payments.look_up_text(payment_id, tally=self.report)
                 except NotFoundError:
                     continue
         return confirmed

@@ -65,14 +65,14 @@ async def _nothing(*_: object) -> bool:
     return True
 
 
-_look_up = Payments.look_up
+_look_up = Payments.look_up_text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("checked", "instead", "lie"),
     [
-        ((Payments, "look_up"), _any_404, {"unseen_in_html": 0.5}),
+        ((Payments, "look_up_text"), _any_404, {"unseen_in_html": 0.5}),
         ((Settling, "_control_succeeds"), _nothing, {"out_of_scope": True}),
     ],
     ids=["the service's own 404", "a payment that is shown"],

@@ -60,6 +60,7 @@ def unknown_outcome(client: PaymentsClient) -> OutcomeUnknownError:
 CALLS: dict[str, Use] = {
     "get": lambda client: client.payments.get(1),
     "look_up": lambda client: client.payments.look_up(1),
+    "look_up_text": lambda client: client.payments.look_up_text(1),
     "delete": lambda client: client.payments.delete(1),
     "operations": lambda client: client.payments.operations(1),
     "perform_operation": lambda client: client.payments.perform_operation(1, 0),

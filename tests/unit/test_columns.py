@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
+from b2b_payments import Payment, from_wire, to_wire
 from b2b_payments._converter import ColumnReader, columns, rows
 from b2b_payments._errors import ResponseDecodeError
 from tests.support.examples import LISTED_PAYMENT
@@ -69,6 +71,23 @@ def test_an_id_in_another_format_is_a_number() -> None:
         read(sent(id=10**38))
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        1600000002.1234567,
+        "1600000002.1234569999",
+        "2020-09-13T12:26:42.123456999Z",
+        "2020-09-13 12:26:42.1234561",
+    ],
+)
+def test_times_are_cut_to_microseconds(moment: object) -> None:
+    """A time in any format has microseconds; further digits are cut, as in the model."""
+    assert read(sent(updatedAt=moment)).updated_at == 1_600_000_002_123_456
+    payment = from_wire(Payment, {**LISTED_PAYMENT, "updatedAt": moment})
+    assert payment.updated_at == datetime(2020, 9, 13, 12, 26, 42, 123_456, tzinfo=UTC)
+    assert to_wire(payment)["updatedAt"] == moment
+
+
 @pytest.mark.parametrize("amount", ["0.1234567890123", "1E+3", "007.50", 30, 30.5, "+2", "-0.00"])
 def test_amounts_keep_every_digit(amount: object) -> None:
     """Amounts in any format become digits without an exponent, and none is rounded."""
@@ -87,8 +106,52 @@ def test_zeros_are_kept_in_a_row_that_is_read_as_a_model() -> None:
     """If a row fits no row type, its amounts keep their zeros, and large ids all their digits."""
     total = {"code": "USD", "value": "0.00000000", 'a"b': 1}
     row = read(sent(id=10**37, total=total, details={"a": 1.5}, fees=[1.50, {"amount": 2}]))
-    assert (row.id, row.total_amount, row.details) == (10**37, "0.00000000", '{"a":1.5}')
-    assert (row.fees, json.loads(row.extra)["total"]) == ('[1.5,{"amount":2}]', {'a"b': 1})
+    assert (row.id, row.total_amount, row.details) == (10**37, "0.00000000", '{"a": 1.5}')
+    assert (row.fees, json.loads(row.extra)["total"]) == ('[1.5, {"amount": 2}]', {'a"b': 1})
+
+
+@pytest.mark.parametrize(
+    ("member", "unknown"),
+    [
+        ('"payerName": "usual"', "{}"),
+        ('"channelId": 1.0', "{}"),
+        ('"updatedAt": 1600000002.5', "{}"),
+        ('"processingStatus": 3.0', "{}"),
+        ('"payerName": 1.50', "{}"),
+        ('"a\\"b": 1.10', '"a\\"b":1.10'),
+        ('"\\n": 1.10', '"\\n":1.10'),
+        (f'"{"x" * 101}": 1.10', f'"{"x" * 101}":1.10'),
+        (", ".join(f'"u{number}": 1.10' for number in range(201)), '"u200":1.10'),
+        ('"total": {"code": "USD", "value": "1", "a\\\\": 1.10}', '"total":{"a\\\\":1.10}'),
+        (
+            '"lineItems": [{}, {"amount": {"value": "1", "b": [1.10], "a\\"": 1}, "z\\"": 1e5, "a": 1.10}]',
+            '{}{"a":1.10,"z\\"":1e5,"amount":{"a\\"":1,"b":[1.10]}}',
+        ),
+        (
+            '"lineItems": [{"amount": []}, {"amount": {"value": "1", "b": [1.10], "a": 1}, "z": 1e5}]',
+            '{}{"z":1e5,"amount":{"a":1,"b":[1.10]}}',
+        ),
+    ],
+)
+@pytest.mark.parametrize("items", ["[]", "null", "{}"])
+def test_json_text_is_as_received_in_any_row(member: str, unknown: str, items: str) -> None:
+    """JSON text is as received in a row that fits no row type, and after any row."""
+    details, fees = '{"a":1.10,"z":30.0000, "a":2,"e":1e5,"u":"\\u0041\\/"}', '[1.50, {"amount":0.10}]'
+    texts = f'"details": {details}, "moduleData": {details}, "fees": {fees}, "new": {details}, {member}}}'
+    reader = ColumnReader()
+    read(sent()[:-1] + f', "lineItems": {items}}}'.encode(), reader)
+    row = read(sent()[:-1] + b", " + texts.encode(), reader)
+    assert (row.details, row.module_data, row.fees) == (details, details, fees)
+    assert f'"new":{details}' in row.extra
+    assert unknown in row.extra + "".join(item.extra for item in row.line_items)
+
+
+def test_extra_does_not_depend_on_the_rows_before() -> None:
+    """Unknown fields are in the order of their names, whichever of them came first."""
+    reader = ColumnReader()
+    first = read(sent(b=1, c=2), reader).extra
+    read(sent(a=1, d=1), reader)
+    assert read(sent(c=2, b=1), reader).extra == read(sent(c=2, b=1)).extra == first
 
 
 def test_long_lists_of_codes_are_not_cached() -> None:
@@ -115,6 +178,14 @@ def test_half_of_a_surrogate_pair_is_replaced() -> None:
     row = read(sent(payerName="\ud800x", details={"memo": "\udc00"}))
     assert row.payer_name == "\ufffdx"
     assert json.loads(row.details) == {"memo": "\ufffd"}
+
+
+def test_line_breaks_around_a_row_do_not_change_its_text() -> None:
+    """JSON text has no line breaks; its white space stays if the row has none, whatever surrounds it."""
+    result = ColumnReader().read(
+        b'{"data":[\n%b,\r\n%b]}\n' % (sent(), sent().replace(b": ", b":\n")), [0, 1]
+    )
+    assert result.payments["details"] == ['{"memo": "memo"}', '{"memo":"memo"}']
 
 
 def test_numbers_in_json_text_keep_their_digits() -> None:
@@ -232,10 +303,10 @@ def test_line_breaks_between_tokens_are_left_out() -> None:
     assert read(row.replace(b"\n", b"\r\n")).details == '{"memo":"a\\nb","b":1}'
 
 
-@pytest.mark.parametrize(("payment_id", "named"), [(b"70", "70"), (b"[]", "None")])
+@pytest.mark.parametrize(("payment_id", "named"), [(b"70", "payment 70: the"), (b"[]", "The")])
 def test_a_row_that_is_no_json_of_ours_names_its_payment(payment_id: bytes, named: str) -> None:
     """A number that no decimal can hold is refused, and the error names the payment if its id is readable."""
     row = sent(total={"code": "USD", "value": 0}).replace(b'"value": 0', b'"value": 1e9999999999999999999')
     row = row.replace(b'"id": 70', b'"id": %b' % payment_id)
-    with pytest.raises(ResponseDecodeError, match=rf"^payment {named}: "):
+    with pytest.raises(ResponseDecodeError, match=rf"^{named} answer cannot be read"):
         read(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections import defaultdict
@@ -17,6 +18,7 @@ from b2b_payments._reporting.summary import Summary, summary_of
 from b2b_payments.export import verify
 from b2b_payments.export._reading import detect_format, read_payments
 from b2b_payments.sandbox import Sandbox
+from tests.support.examples import LISTED_PAYMENT
 from tests.support.export_reading import FORMATS
 from tests.support.program import invoke, sentence
 
@@ -119,6 +121,21 @@ def test_unreadable_payments_are_counted(tmp_path: Path) -> None:
     target.write_bytes(b'{"id": 1}\nnonsense\n')
     result = invoke(None, "report", str(target))
     assert result.stdout == "2 payments.\n2 payments could not be read: not included in any total.\n"
+
+
+def test_readable_totals_are_in_the_report(tmp_path: Path) -> None:
+    """A payment with a readable total counts, also if its customer, channel or time cannot be read."""
+    target, page = tmp_path / "payments.jsonl", tmp_path / "report.html"
+    odd: dict[str, Any] = {"customerId": None, "channelId": {}, "createdAt": 10**15}
+    rows = [
+        LISTED_PAYMENT,
+        *({**LISTED_PAYMENT, "id": 70 + at, name: odd[name]} for at, name in enumerate(odd, 1)),
+    ]
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = invoke(None, "report", str(target), "--html", str(page))
+    assert (result.exit_code, result.stderr) == (0, f"{page}: a report of 4 payments.\n")
+    assert "<p>4 payments, 120.00</p>" in page.read_text()
+    assert "<td>none" in page.read_text()
 
 
 _EVIL = "</title></style><script>alert(1)</script><img src=https://b2b.test/x onerror='a'>\"&"

@@ -11,19 +11,20 @@ from typing import Any
 
 import anyio
 import attrs
+import msgspec
 import pytest
 from aiohttp import web
 
 from b2b_payments import ConfigurationError, PaymentsClient, TransportError, WalkReport
 from b2b_payments.export import ExportError
 from b2b_payments.sandbox import Fault, Sandbox, SeenRequest
-from b2b_payments.sync import SQLiteStore, Store, SyncReport, store_for, sync
+from b2b_payments.sync import PostgresStore, SQLiteStore, Store, SyncReport, store_for, sync
 from b2b_payments.sync import _readings as readings
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._state import Reading, State
 from tests.socket.sync.conftest import RULES
 from tests.support.clients import NEVER, client_of
-from tests.support.synced import held_in, hours_pass, versions_of
+from tests.support.synced import held_in, hours_pass, tables_of, versions_of
 
 
 def counts(report: SyncReport) -> tuple[int, int, int, int]:
@@ -63,6 +64,30 @@ async def test_first_changes_sweep(any_copy: Store, sandbox: Sandbox, client: Pa
         f"{third.requests} requests"
     )
     assert "deletions not checked" in str(second)
+
+
+@pytest.mark.parametrize("line_break", [b"", b"\n"])
+async def test_one_spelling(any_copy: Store, line_break: bytes) -> None:
+    """A payment's text is the service's, whichever way it was read, so unchanged payments are not updated."""
+    details = b'{"a": 1.50,"b":"caf\\u00e9\\/", "c":1e5,%b"a":2}' % line_break
+    async with Sandbox(payments=30, rules=RULES) as sandbox, client_of(sandbox) as client:
+        for payment_id in sandbox.store.ids():
+            sandbox.store.update(payment_id, details=msgspec.Raw(details), fees=msgspec.Raw(b"[1.50]"))
+        await sync(client, any_copy)
+        first = tables_of(any_copy)
+        for _ in range(2):
+            inserted = sandbox.store.insert()
+            assert counts(await sync(client, any_copy))[:2] == (1, 0)  # from the feed
+            assert counts(await sync(client, any_copy, sweep=True))[:2] == (0, 0)
+            sandbox.store.delete(inserted)
+        hours_pass(sandbox.store)
+        sandbox.rules = attrs.evolve(RULES, shown=10)
+        report = await sync(client, any_copy, sweep=True)
+        assert (report.put_right, report.deleted) == (20, 1)
+        assert tables_of(any_copy) == first
+    if not isinstance(any_copy, PostgresStore):
+        compact = details.replace(line_break, b"").replace(b" ", b"") if line_break else details
+        assert first[0][0]["details"] == compact.decode()
 
 
 @pytest.mark.slow

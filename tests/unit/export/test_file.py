@@ -112,6 +112,8 @@ def test_symbolic_link_stays(tmp_path: Path) -> None:
         (f"{'n' * 244}.jsonl", "name too long"),  # with the manifest's suffix
         ("caf\udce9.jsonl", "not UTF-8"),
         ("zero\0.jsonl", "not a valid file name"),
+        ("loop", "its symbolic links form a loop"),
+        ("loop/payments.jsonl", "loop is not a folder"),
     ],
 )
 @pytest.mark.parametrize("sink", [JSONLSink, CSVSink, SQLiteSink])
@@ -119,6 +121,8 @@ def test_unwritable_path(tmp_path: Path, name: str, problem: str, sink: Any) -> 
     """A path that is not writable is refused at once, with an error that names the path and the reason."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("another")
+    (tmp_path / "another").symlink_to("loop")
     with pytest.raises(ConfigurationError, match="cannot be written") as caught:
         sink(tmp_path / name)
     assert str(tmp_path) in str(caught.value)

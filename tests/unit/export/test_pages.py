@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from b2b_payments._protocol.listing import Head, Listing
 from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments.export import CSVSink, JSONLSink, ParquetSink, PlacedSink, verify
-from b2b_payments.export._account import UNREADABLE, Account, Sums, entry_of
+from b2b_payments.export._account import UNREADABLE, Account, Sums, account_page, entry_of
 from b2b_payments.export._pages import BATCH_ROWS, PageBatch
+from b2b_payments.export._reading import read_payments
 from tests.support.examples import LISTED_PAYMENT
 
 
@@ -65,15 +67,17 @@ def test_lines_are_what_the_service_wrote() -> None:
 
 @pytest.mark.parametrize("space", ["\n", "\r\n", "\r"])
 def test_a_row_over_several_lines_becomes_one(space: str) -> None:
-    """Line breaks within an object are removed, so that each payment is one line."""
-    batch = batch_of(f'{{"id":1,{space}"amount":0.10}}', '{"id":2}')
-    assert b"".join(batch.lines()) == b'{"id":1,"amount":0.10}\n{"id":2}\n'
+    """Line breaks within an object are removed, with all white space, so that each payment is one line."""
+    batch = PageBatch(
+        [page(f'{{"data":[{{"id": 1,{space}"amount": 0.10}},{space}{{"id": 2}}]}}'.encode(), [0, 1])]
+    )
+    assert b"".join(batch.lines()) == b'{"id":1,"amount":0.10}\n{"id": 2}\n'
 
 
 def test_invalid_utf8_is_refused() -> None:
     """Text that is not UTF-8 raises an error."""
     batch = PageBatch([page(b'{"data":[{"id":1},{"id":2,"payerName":"\xff"}]}', [0, 1])])
-    with pytest.raises(ResponseDecodeError, match="UTF-8"):
+    with pytest.raises(ResponseDecodeError, match=r"payment 2: .*UTF-8"):
         batch.lines()
 
 
@@ -127,6 +131,28 @@ def test_a_batch_fits_each_sink_it_is_handed_to(
             pytest.raises(ExportError, match=problem),
         ):
             sink.write(batch)
+
+
+@pytest.mark.parametrize("field", LISTED_PAYMENT)
+def test_a_line_is_read_as_it_was_counted(field: str, tmp_path: Path) -> None:
+    """The account and the reading of an export agree on a payment, whichever of its fields is unreadable."""
+    values = ("null", "true", "1.5", "1e400", "9" * 5_000, '""', '"x"', "[]", "{}", "[[1]]")
+    for value, status in product(values, ("3", '"3"')):
+        row = json.dumps(changed(processingStatus=0) | {field: 0})
+        row = row.replace('"processingStatus": 0', f'"processingStatus": {status}')
+        row = row.replace(f'"{field}": 0', f'"{field}": {value}')
+        body = f'{{"code":200,"data":[{row}]}}'.encode()
+        decoded = account_page(body, True)
+        heads = [Head()] if decoded is None else decoded.data
+        batch = PageBatch([JoinedPage(Listing(heads, body, 0, None, None), [0], {}, 250)])
+        (tmp_path / "p.jsonl").write_bytes(b"".join(batch.lines()))
+        (read,) = read_payments(tmp_path / "p.jsonl", "jsonl")
+        counted, again = Sums(), Sums()
+        counted.add(batch.entries())
+        again.add([(read.status, read.currency, read.amount)])
+        assert again == counted, value
+        if status == "3" and field not in {"processingStatus", "total"} and len(value) < 100:
+            assert read.amount == 30, value
 
 
 def test_sums_are_exact() -> None:

@@ -483,6 +483,14 @@ def add_triggers(path: Path, script: str) -> None:
         db.executescript(script)
 
 
+def made_again(path: Path, part: str, changed: str) -> None:
+    """Create an export's tables as a user might: with a part of their definition changed."""
+    exported(sink_for(path.with_name("original"), "sqlite"))
+    with connected(path.with_name("original"), "sqlite") as original, connected(path, "sqlite") as db:
+        for (sql,) in original.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"):
+            db.execute(sql.replace(part, changed))
+
+
 def test_triggers_see_what_changed(tmp_path: Path) -> None:
     """A user's triggers fire only for rows that are actually deleted, inserted or updated."""
     path = tmp_path / "p"
@@ -508,16 +516,136 @@ def test_triggers_see_what_changed(tmp_path: Path) -> None:
         ("AFTER DELETE ON payments BEGIN SELECT RAISE(ABORT, 'protected'); END", "protected"),
         ("AFTER INSERT ON payments BEGIN DELETE FROM payments WHERE id = NEW.id; END", "drop that trigger"),
         ("AFTER UPDATE ON payments BEGIN UPDATE payments SET payer_name = 'x'; END", "drop that trigger"),
+        ("AFTER INSERT ON line_items BEGIN UPDATE payments SET payer_name = 'x'; END", "drop that trigger"),
+        ("AFTER DELETE ON line_items BEGIN DELETE FROM payments WHERE id = 1; END", "drop that trigger"),
+        ("BEFORE INSERT ON line_items BEGIN SELECT RAISE(IGNORE); END", "drop that trigger"),
+        ("BEFORE DELETE ON payments BEGIN SELECT RAISE(IGNORE); END", "drop that trigger"),
+        ("AFTER DELETE ON line_items BEGIN INSERT INTO seen VALUES ('x'); END", "drop that trigger"),
+        ("AFTER INSERT ON line_items BEGIN DELETE FROM ids WHERE id = 1; END", "drop that trigger"),
     ],
 )
 def test_triggers_that_forbid_or_change(tmp_path: Path, trigger: str, says: str) -> None:
     """A trigger that refuses or changes rows raises a clear error, and the tables stay unchanged."""
     path = tmp_path / "p"
     written(path, "sqlite", ROWS[:10])
+    add_triggers(
+        path,
+        "CREATE TRIGGER spoil AFTER INSERT ON seen BEGIN UPDATE payments SET payer_name = 'x'; END;"
+        "CREATE VIEW ids AS SELECT id FROM payments;"
+        "CREATE TRIGGER hide INSTEAD OF DELETE ON ids BEGIN DELETE FROM payments WHERE id = OLD.id; END;",
+    )
     add_triggers(path, f"CREATE TRIGGER mine {trigger}")
     with pytest.raises(ExportError, match=says):
         written(path, "sqlite", [{**ROWS[0], "customerName": "other"}, *ROWS[1:5], ROWS[20]])
     assert verify(path).account.sums.whole.rows == 10
+
+
+@pytest.mark.parametrize("kind", ["VIRTUAL", "STORED"])
+def test_generated_columns_with_a_trigger(tmp_path: Path, kind: str) -> None:
+    """Generated columns stay, also if there are triggers."""
+    path = tmp_path / "p"
+    made_again(path, "(id INTEGER", f"(cents INTEGER AS (total * 100) {kind}, id INTEGER")
+    add_triggers(
+        path, "CREATE TRIGGER mine AFTER UPDATE ON payments BEGIN INSERT INTO seen VALUES (NEW.cents); END"
+    )
+    written(path, "sqlite", ROWS[:10])
+    written(path, "sqlite", [{**ROWS[0], "customerName": "last"}, *ROWS[1:20]])
+    with connected(path, "sqlite") as db:
+        cents = db.execute("SELECT CAST(cents AS TEXT) FROM payments WHERE customer_name = 'last'")
+        assert db.execute("SELECT what FROM seen").fetchall() == cents.fetchall() != []
+        assert db.execute("SELECT count(cents) FROM payments").fetchall() == [(20,)]
+    verify(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "changed"),
+    [
+        ("CREATE TABLE payments", "CREATE TABLE Payments"),
+        ("(payment_id, position))", "(payment_id, position)) WITHOUT ROWID"),
+        ("customer_name TEXT", "customer_name TEXT COLLATE NOCASE DEFAULT 'nobody'"),
+        ("PRIMARY KEY (id)", "PRIMARY KEY (id) ON CONFLICT IGNORE"),
+        ("PRIMARY KEY (id)", "UNIQUE (id), CHECK (currency <> '')"),
+    ],
+)
+def test_tables_made_again(tmp_path: Path, part: str, changed: str) -> None:
+    """Tables with the columns of an export hold exactly the payments, whatever else defines them."""
+    path = tmp_path / "p"
+    made_again(path, part, changed)
+    written(path, "sqlite", ROWS[:10])
+    written(path, "sqlite", [{**ROWS[0], "customerName": ROWS[0]["customerName"].upper()}, *ROWS[1:20]])
+    assert verify(path).account.sums.whole.rows == 20
+    written(path, "sqlite", ROWS[:10], [{**ROWS[0], "customerName": "last"}])
+    with connected(path, "sqlite") as db:
+        found = db.execute("SELECT count(*), sum(customer_name = 'last') FROM payments").fetchall()
+    assert found == [(10, 1)]
+
+
+@pytest.mark.parametrize("action", ["IGNORE", "REPLACE"])
+def test_constraints_that_drop_rows(tmp_path: Path, action: str) -> None:
+    """A constraint that silently drops rows makes the export fail."""
+    path = tmp_path / "p"
+    made_again(path, "PRIMARY KEY (id)", f"PRIMARY KEY (id), UNIQUE (currency) ON CONFLICT {action}")
+    with pytest.raises(ExportError, match="payments are changed by a trigger, a constraint or"):
+        written(path, "sqlite", ROWS)
+    with connected(path, "sqlite") as db:
+        assert db.execute("SELECT count(*) FROM payments").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_encoding_of_the_database(tmp_path: Path, batches: int) -> None:
+    """A database in UTF-16 is exact: the export fails for two characters that SQLite would replace there."""
+    path = tmp_path / "p"
+    with connected(path, "sqlite") as db:
+        db.execute("PRAGMA encoding = 'UTF-16'")
+        db.execute("CREATE TABLE mine (id)")
+    written(path, "sqlite", *[[{**ROWS[0], "customerName": "ß\ufeff€\U0001f600"}]] * batches)
+    for text in ("a\uffff", "\ufffe"):
+        with pytest.raises(ExportError, match="or the database's encoding, so they would differ"):
+            written(path, "sqlite", *[[{**ROWS[0], "customerName": text}]] * batches)
+    with connected(path, "sqlite") as db:
+        assert db.execute("SELECT customer_name FROM payments").fetchall() == [("ß\ufeff€\U0001f600",)]
+
+
+def refuses_to_open(path: Path, says: str) -> None:
+    """Check that an export to SQLite is refused when it begins, and leaves nothing."""
+    before = {found.name: found.read_bytes() for found in path.parent.iterdir()}
+    sink = sink_for(path, "sqlite")
+    with pytest.raises(ExportError, match=says):
+        sink.open()
+    sink.close(complete=False)
+    assert {found.name: found.read_bytes() for found in path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("CREATE TABLE mine (id); CREATE INDEX payments ON mine (id)", "already an index named payments"),
+        ("CREATE TABLE mine (id); CREATE INDEX Line_Items ON mine (id)", "already an index named line_items"),
+    ],
+)
+def test_names_that_are_taken(tmp_path: Path, script: str, says: str) -> None:
+    """If SQLite cannot create the tables, the export fails before anything is fetched."""
+    path = tmp_path / "p"
+    with connected(path, "sqlite") as db:
+        db.executescript(script)
+    refuses_to_open(path, says)
+
+
+@pytest.mark.parametrize("event", ["INSERT ON payments", "UPDATE ON payments", "DELETE ON line_items"])
+def test_triggers_that_cannot_run(tmp_path: Path, event: str) -> None:
+    """If SQLite cannot execute a trigger, the export fails before anything is fetched."""
+    path = tmp_path / "p"
+    written(path, "sqlite", ROWS[:5])
+    add_triggers(path, f"CREATE TRIGGER mine AFTER {event} BEGIN DELETE FROM gone; END")  # noqa: S608
+    refuses_to_open(path, r"no such table: main\.gone")
+    assert verify(path).account.sums.whole.rows == 5
+
+
+def test_table_without_a_key(tmp_path: Path) -> None:
+    """A table without the key of an export is refused before anything is fetched."""
+    path = tmp_path / "p"
+    made_again(path, ", PRIMARY KEY (id)", "")
+    refuses_to_open(path, "PRIMARY KEY")
 
 
 def test_repeated_payment_with_a_trigger(tmp_path: Path) -> None:

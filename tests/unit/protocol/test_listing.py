@@ -182,6 +182,29 @@ def test_page_without_pagination(meta: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "member",
+    [
+        '"updatedAt":' + "9" * 5_000,
+        '"new":' + "[" * 200 + "]" * 200,
+        '"id":2,"createdAt":1e9999999999999999999',
+    ],
+)
+def test_a_row_that_cannot_be_decoded_is_named(member: str) -> None:
+    """If a row is the reason why a page cannot be decoded, the error names its payment."""
+    for row_id, name in (
+        ("2", "payment 2: the answer"),
+        ('"2"', "payment 2: the answer"),
+        ('"x"', "The answer"),
+    ):
+        rows = ",".join(f'{{"id":{one},"details":{{"a":[1]}}}}' for one in ("1", row_id, "3"))
+        rows = rows.replace(f'{{"id":{row_id}', f'{{{member},"id":{row_id}')
+        body = f'{{"code":200,"data":[{rows}],"meta":{{}}}}'.encode()
+        with pytest.raises(ResponseDecodeError) as caught:
+            read_listing(list_payments(()), Answer(200, {}, body), "", offset=0)
+        assert str(caught.value).startswith(name)
+
+
+@pytest.mark.parametrize(
     ("data", "path", "found"),
     [
         (None, "$.data", "null"),

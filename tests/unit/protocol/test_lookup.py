@@ -13,7 +13,7 @@ from b2b_payments._protocol.request import get_payment
 OWN = {"code": 404, "data": {"errMsg": "Payment does not exist"}, "meta": {"message": "Not Found Error"}}
 
 
-def looked_up(status: int, body: object) -> dict[str, object] | None:
+def looked_up(status: int, body: object) -> bytes | None:
     """Read an answer to GET of payment 70."""
     raw = body if isinstance(body, bytes) else encode(body)
     return read_lookup(get_payment(70), Answer(status, {}, raw), "", payment_id=70)
@@ -22,8 +22,11 @@ def looked_up(status: int, body: object) -> dict[str, object] | None:
 @pytest.mark.parametrize("payment_id", [70, "70"])
 def test_existing_payment_is_returned(payment_id: object) -> None:
     """The payment is returned as the service sent it, with its id as a number or a string."""
-    payment = {"id": payment_id, "payerName": "P"}
-    assert looked_up(200, {"code": 200, "data": payment, "meta": {}}) == payment
+    payment = b'{"id": %b, "fees":[1.50],"memo":"\\u00e9\\/\\ud83d\\ude00"}' % encode(payment_id)
+    assert looked_up(200, b'{"code":200, "data": %b ,"meta":{}}' % payment) == payment
+    assert looked_up(
+        200, b'{"data":%b, "x":"\\ud83d"}' % payment.replace(b"\\ude00", b"")
+    ) == payment.replace(b"\\ud83d\\ude00", b"\\ufffd")
 
 
 @pytest.mark.parametrize(
