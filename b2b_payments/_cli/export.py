@@ -183,8 +183,9 @@ def _export_one(
             stopped.outcome = f": {_state_after_stop(output, kept=_kept(sinks))}"
             raise
     except CommandError as failure:
-        # The message of a usage error names its own remedy.
-        if _kept(sinks) and failure.exit_code != USAGE:
+        # Usage errors name their own remedy, as do those about an interrupted export that cannot be resumed.
+        has_remedy = failure.exit_code == USAGE or "start again without resuming" in str(failure).lower()
+        if _kept(sinks) and not has_remedy:
             raise CommandError(f"{str(failure).rstrip('.')}. {_CONTINUE}", failure.exit_code) from None
         raise
     except BrokenPipeError:

@@ -296,6 +296,21 @@ def test_failed_midway(tmp_path: Path) -> None:
         assert _lines(path) == list(service.store.all_wire())
 
 
+def test_resumed_from_a_damaged_log(service: Sandbox, tmp_path: Path) -> None:
+    """If the interrupted export cannot be resumed, the message says to start again, and nothing else."""
+    path = tmp_path / "p.jsonl"
+    sink = JSONLSink(path)
+    sink.open()
+    sink.commit({"version": 1, "finished": False, "walk": None, "account": Account({}).pack()})
+    sink.close(complete=False)
+    segment = tmp_path / ".p.jsonl.export" / "00000001"
+    segment.write_bytes(segment.read_bytes().replace(b"jsonl", b"jsonk"))
+    message = sentence(invoke(service, "export", "--output", str(path), "--resume"), 1)
+    assert message.endswith("cannot be used: a segment was changed. Start again without resuming.")
+    assert service.request_count == 0
+    assert invoke(service, "export", "--output", str(path)).exit_code == 0
+
+
 @pytest.mark.slow
 async def test_stopped_in_a_pipe(sandbox: Sandbox) -> None:
     """A stopped export to standard output says that the printed output is not complete."""
