@@ -45,7 +45,7 @@ class Version:
     updated: int
 
     @classmethod
-    def of(cls, payment: Payment, text: bytes = b"") -> Version:
+    def of(cls, payment: Payment, text: bytes) -> Version:
         """Return the version of this payment."""
         return cls(payment, text, microseconds_of(payment.updated_at))
 

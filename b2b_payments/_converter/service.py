@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from enum import IntEnum
 from functools import cache, partial
@@ -15,7 +16,7 @@ from msgspec import UNSET
 
 from b2b_payments._converter import values
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._models.answer_model import fixed_point, json_number, plain
 from b2b_payments._models.description import Field, FieldKind, fields_of
 
@@ -153,17 +154,17 @@ def _writer_of(field: Field, converter: Converter) -> Callable[[Any], Any]:
 
 
 def _whole_number(field: Field, value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigurationError(
-            f"{field.name} has {type(value).__name__}, not a number: give an int."
-        ) from None
+    with suppress(TypeError, ValueError, OverflowError):
+        if int(value) == value:
+            return int(value)
+    raise ConfigurationError(f"{field.name} is {shown(value)}, which is not a whole number: give an int.")
 
 
 _WRITERS: Final[Mapping[FieldKind, Callable[[Field], Callable[[Any], Any]]]] = {
     FieldKind.AMOUNT: lambda field: fixed_point if field.digits else json_number,
-    FieldKind.WHOLE: lambda field: str if field.digits else partial(_whole_number, field),
+    FieldKind.WHOLE: lambda field: (
+        (lambda number: str(_whole_number(field, number))) if field.digits else partial(_whole_number, field)
+    ),
     FieldKind.MOMENT: lambda field: (
         (lambda moment: str(values.epoch_seconds(moment))) if field.digits else values.epoch_seconds
     ),

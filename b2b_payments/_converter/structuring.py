@@ -25,7 +25,7 @@ from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import json_of, of_dicts_and_lists
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._printable import enumerated, unset_field
-from b2b_payments._protocol.json import decode_part, decode_row_alone, members_of
+from b2b_payments._protocol.json import decode_part, decode_row_alone, encode, members_of, repaired
 from b2b_payments._protocol.listing import Listing
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ structure_payment = partial(structure, Payment)
 
 def readable_fields(row: bytes, names: Sequence[str]) -> dict[str, Any]:
     """Return these attributes of a payment, whatever the others are; None for one that cannot be read."""
-    members, values = members_of(row), dict[str, Any].fromkeys(names)
+    members, values = members_of(repaired(row)), dict[str, Any].fromkeys(names)
     for field in fields_of(Payment):
         if field.name in values:
             with suppress(*UNREADABLE, ResponseDecodeError):
@@ -115,6 +115,10 @@ def to_wire(model: Any) -> dict[str, Any]:
         return wire
     is_row = isinstance(source, msgspec.Struct)
     original = payments_of([source])[0] if is_row else structure(type(model), source)
+    with suppress(TypeError, ValueError):  # of what msgspec cannot encode
+        # Equality tells text from times, and JSON tells 1 from True and 30.00 from 30.0000.
+        if original == model and encode(original) == encode(model):
+            return cast("dict[str, Any]", plain(json_of(source)))
     old, new = full_converter.unstructure(original), full_converter.unstructure(model)
     return cast("dict[str, Any]", with_changes(plain(json_of(source)), old, new))
 

@@ -33,6 +33,10 @@ class Extra(dict[str, Any]):
         """Return these fields with others added or replaced, for `attrs.evolve`: they keep the source."""
         return extra_with({**self, **other}, getattr(self, "source", None))
 
+    def __ror__(self, other: Mapping[str, Any]) -> Extra:  # type: ignore[override]
+        """Return other fields with these added or in their place."""
+        return extra_with({**other, **self}, getattr(self, "source", None))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A row as the source cannot be pickled: its class was generated in this process.
         return extra_with, (dict(self), source_of(self))

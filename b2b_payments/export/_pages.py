@@ -61,6 +61,10 @@ class PageBatch(Sequence[Mapping[str, Any]]):
         """The payments as JSON objects. Raises ResponseDecodeError if a page is not JSON."""
         return [payment for page in self._pages for payment in page.objects()]
 
+    def texts(self) -> Iterator[bytes]:
+        """Yield each payment as the service wrote it."""
+        return (bytes(row) for page in self._pages for row in page.raw())
+
     def lines(self) -> list[bytes]:
         """Return the payments as the service wrote them, one per line, each line with its newline.
 

@@ -114,7 +114,7 @@ def _jsonl(path: Path) -> Iterator[Read]:
 def _from_line(line: bytes) -> Read:
     with suppress(ValueError, ArithmeticError, RecursionError):
         fast = _decode_payment(line)
-        if (fast.channel_id or "0").isdecimal():
+        if (fast.channel_id or "0").isdecimal() and (fast.channel_id or "").isascii():
             (entry,) = entries_of([fast])
             return _from_payment(fast, entry, _month(fast.created_at * _SECOND))
     # The entry, which the account of the export has too, does not depend on the other fields.

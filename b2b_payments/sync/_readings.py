@@ -32,7 +32,7 @@ from b2b_payments._converter import structure_payment
 from b2b_payments._errors import ConfigurationError, PaginationError, shown
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define
-from b2b_payments._protocol.json import decode_row, encode
+from b2b_payments._protocol.json import decode_row
 from b2b_payments._resources.payments import Payments
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
@@ -40,7 +40,7 @@ from b2b_payments._walk.walk import Walk
 from b2b_payments.export._export import OnProgress
 from b2b_payments.export._pages import BATCH_ROWS, PageBatch
 from b2b_payments.export._worker import Worker
-from b2b_payments.sync._copy import Copy, WirePayment
+from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._report import SyncReport
 from b2b_payments.sync._state import Reading, State
 
@@ -143,15 +143,14 @@ class StoreReader:
         return [_payment(row).id for row in rows[:: max(1, len(rows) // _SAMPLE)][:_SAMPLE]]
 
     async def notify(
-        self, rows: Sequence[WirePayment], lagging: tuple[datetime, datetime] | None = None
+        self, rows: PageBatch | Sequence[bytes], lagging: tuple[datetime, datetime] | None = None
     ) -> None:
         """Call `on_change` for each of these payments that is about to be inserted or updated."""
         if self.on_change is None:
             return
         place = Ledger.since(self.state.store, 0, self.state.changes).place
         ids = await self.worker.do(self.copy.ids_to_write, rows, lagging)
-        for row in rows:
-            text = row if isinstance(row, bytes) else encode(row)
+        for text in rows.texts() if isinstance(rows, PageBatch) else rows:
             payment = _payment(text)
             if payment.id in ids:
                 result = self.on_change(Change(payment, text, place))
@@ -183,7 +182,7 @@ class StoreReader:
         self.state = attrs.evolve(self.state, changes=checkpoint)
         await self._keep([change.text for change in changes], self.state)
 
-    async def _keep(self, rows: Sequence[WirePayment], state: State, *, seen: bool = False) -> None:
+    async def _keep(self, rows: PageBatch | Sequence[bytes], state: State, *, seen: bool = False) -> None:
         now = self._first_answer_at or datetime.now(UTC)
         lagging = now - self.overlap, now
         # Before the write: after a crash a change is reported again rather than never.

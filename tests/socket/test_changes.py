@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import attrs
+import msgspec
 import pytest
 
 from b2b_payments import Change, ConfigurationError, PaginationError, PaymentsClient, PermissionDeniedError
@@ -69,12 +70,14 @@ async def test_it_starts_now_by_default(sandbox: Sandbox, client: PaymentsClient
     changes, checkpoint, requests = await drain(client)
     assert (changes, requests) == ([], 1)
     store = sandbox.store
-    store.update(7, payerName="new")
+    details = msgspec.Raw(b'{"a": 1.50,"b":"caf\\u00e9\\/"}')
+    store.update(7, payerName="new", details=details)
     created = store.insert()
     store.update(3, payerName="new")
     changes, checkpoint, requests = await drain(client, checkpoint)
     assert (ids(changes), requests) == ([7, created, 3], 1)
     assert changes[0].payment == await client.payments.get(7)
+    assert bytes(details) in changes[0].text
     changes, checkpoint, requests = await drain(client, checkpoint)
     assert (changes, requests) == ([], 1)
 

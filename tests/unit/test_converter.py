@@ -300,6 +300,8 @@ def test_an_evolved_payment_shows_the_change() -> None:
         "externalId": "e",
     }
     assert to_wire(payment) == wire
+    for extra in (payment.extra | {"new": 1}, {"new": 1} | payment.extra):
+        assert to_wire(attrs.evolve(payment, extra=extra)) == wire | {"new": 1}
 
 
 def test_a_payment_built_by_a_caller_omits_defaults() -> None:
@@ -372,11 +374,12 @@ def test_to_wire_refuses_what_it_cannot_convert() -> None:
         to_wire(Money("USD", 1, extra={"at": datetime.now(UTC)}))
     changes: list[dict[str, Any]] = [
         {"id": "x"}, {"applied_status": [1]}, {"processing_status": "done"}, {"allowed_statuses": [None]},
+        {"id": 1.5}, {"applied_status": 2.9}, {"channel_id": "x"}, {"channel_id": 1.5},
         {"line_items": [LineItem(invoice_id=cast("int", float("nan")))]},
     ]  # fmt: skip
     for change in changes:
         for payment in (make_payment(), structure_payment(examples.LISTED_PAYMENT)):
-            with pytest.raises(ConfigurationError, match="not a number: give an int"):
+            with pytest.raises(ConfigurationError, match="is not a whole number: give an int"):
                 to_wire(attrs.evolve(payment, **change))
     with pytest.raises(ConfigurationError, match="to_wire was given dict"):
         to_wire({})

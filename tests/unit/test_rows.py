@@ -159,6 +159,15 @@ def test_a_page_may_be_decoded_on_arrival(row: dict[str, Any]) -> None:
     assert payments == list(structure_rows(early, [0, 1]))  # from its bytes: its decoded rows are released
 
 
+@pytest.mark.parametrize("value", ["1_000", "NaN", "\u0661", " 7"])
+def test_amounts_are_checked_after_odd_line_items(value: str) -> None:
+    """An amount that is no plain number is refused, also once pages with odd line items were read."""
+    reader = RowReader()
+    assert fits(reader, [changed(lineItems=[{"amount": []}]), changed(lineItems={}), changed()]) == [True] * 3
+    item = {**LISTED_PAYMENT["lineItems"][0], "amount": {"code": "USD", "value": value}}
+    assert fits(reader, [changed(lineItems=[item])]) == [False]
+
+
 def test_a_usual_page_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows of a page that is decoded on arrival also serve as its heads."""
     monkeypatch.setattr(structuring, "_row_reader", RowReader())

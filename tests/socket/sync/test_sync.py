@@ -73,7 +73,9 @@ async def test_one_spelling(any_copy: Store, line_break: bytes) -> None:
     async with Sandbox(payments=30, rules=RULES) as sandbox, client_of(sandbox) as client:
         for payment_id in sandbox.store.ids():
             sandbox.store.update(payment_id, details=msgspec.Raw(details), fees=msgspec.Raw(b"[1.50]"))
-        await sync(client, any_copy)
+        texts: list[bytes] = []
+        await sync(client, any_copy, on_change=lambda change: texts.append(change.text))
+        assert [details in text for text in texts] == [True] * 30
         first = tables_of(any_copy)
         for _ in range(2):
             inserted = sandbox.store.insert()

@@ -155,6 +155,14 @@ def test_a_line_is_read_as_it_was_counted(field: str, tmp_path: Path) -> None:
             assert read.amount == 30, value
 
 
+def test_half_a_surrogate_pair_hides_no_field(tmp_path: Path) -> None:
+    """A line from elsewhere with half a surrogate pair is read like any other."""
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps(changed(note="\ud800")) + "\n" + json.dumps(changed(note="x")) + "\n")
+    (odd, usual) = read_payments(path, "jsonl")
+    assert odd == usual
+
+
 def test_sums_are_exact() -> None:
     """Totals are exact, per currency; unreadable payments are counted separately."""
     sums, values = Sums(), ("1" + "0" * 39, "0." + "0" * 38 + "1", "-0.3")
