@@ -241,7 +241,7 @@ class DuckDBSink(DatabaseSink):
     def __init__(self, path: PathLike) -> None:
         import_duckdb()
         super().__init__(path)
-        database_path(self.work)
+        database_path(self.target)
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -121,8 +121,8 @@ async def _run(
 def _check_start(source: Source, checkpoint: Checkpoint | None) -> None:
     if checkpoint is not None and source.checkpoint() != checkpoint:
         raise ConfigurationError(
-            "begin returned a walk that does not start at the checkpoint, which would export payments twice: "
-            "pass the checkpoint on, as in client.payments.list(checkpoint=checkpoint)."
+            "begin returned a walk that does not start at the checkpoint, so payments would be repeated or "
+            "missing: pass it on, with the same channels, as in client.payments.list(checkpoint=checkpoint)."
         )
 
 

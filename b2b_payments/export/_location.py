@@ -58,7 +58,7 @@ class Location:
     def __init__(self, path: PathLike, targets_of: TargetsOf) -> None:
         self.shown: Path | str = Path(path)
         self.target: Path = writable(path)
-        writable(manifest_path(self.target))  # no file beside the target has a longer name
+        writable(manifest_path(self.target))  # the longest name beside it, unless there are line items
         self.folder: LogFolder = LogFolder(self.target.with_name(f".{self.target.name}.export"))
         self.targets: Sequence[Path] = targets_of(self.target)
         """The files that the export writes."""

@@ -92,18 +92,21 @@ class LogFolder:
         """Raise ExportError unless all that is in the log's place is from this user's exports."""
         for folder in filter(_is_own, (self.path, self._discarded)):
             with os.scandir(folder) as entries:
-                files = {one.name for one in entries if one.is_file(follow_symlinks=False)}
-            if others := {*os.listdir(folder)} - {*filter(_is_log_file, files)}:
+                others = [one.name for one in entries if not _is_known(one)]
+            if others:
                 raise ExportError(
                     f"{folder} holds {shown(min(others))}, which no export created: move it elsewhere."
                 )
 
     def clear(self) -> None:
-        """Remove all segments, in one step."""
+        """Remove all segments, if possible in one step. What else is in their place stays."""
         _remove(self._discarded)
-        with suppress(FileNotFoundError):
+        try:
             self.path.rename(self._discarded)
-        _remove(self._discarded)
+        except OSError:  # nothing to remove, or something else has that name
+            _remove(self.path)
+        else:
+            _remove(self._discarded)
 
 
 def _is_own(folder: Path) -> bool:
@@ -122,8 +125,16 @@ def _is_own(folder: Path) -> bool:
     return True
 
 
+def _is_known(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is of a log, or hidden: operating systems put such files into any folder."""
+    name = entry.name
+    return name.startswith(".") or bool(_is_log_file(name) and entry.is_file(follow_symlinks=False))
+
+
 def _remove(folder: Path) -> None:
-    """Remove a folder with the files of a log. What else is in it stays."""
+    """Remove a folder with the files of a log. What else is in it stays, and so does what a link names."""
+    if folder.is_symlink():
+        return
     with suppress(OSError):
         for name in filter(_is_log_file, os.listdir(folder)):
             (folder / name).unlink()

@@ -43,7 +43,7 @@ class ParquetSink(TableSink):
     def __init__(self, path: PathLike) -> None:
         import_duckdb("parquet")
         super().__init__(path)
-        plain_path(self.work)
+        plain_path(self.target)
 
     def encode_rows(self, rows: Rows) -> Sequence[bytes]:
         # Slices of a tuple: a list for each payment would trigger the garbage collector.

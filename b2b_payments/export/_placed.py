@@ -173,7 +173,8 @@ class PlacedSink(ABC):
         self.instead, self.objects = None, ()
         self._enter(self._location)
         with self._location.writing():
-            self._incomplete_location()  # raises now, not after the walk, if it is not writable
+            if self._location.has_export(self.holds):
+                self._location.incomplete_location()  # raises now, not after the walk, if it is not writable
         self._kept = None
 
     def _enter(self, location: Location) -> None:
@@ -242,18 +243,13 @@ class PlacedSink(ABC):
     def _is_incomplete(self) -> bool:
         return self._account is not None and not self._account.get("complete")
 
-    def _incomplete_location(self) -> Location:
-        """Return where an incomplete export goes: another location if it must not replace what exists."""
-        location = self._location
-        while location.has_export(self.holds):
-            location = location.incomplete_location()
-        return location
-
     def _free_location(self) -> Location:
-        """Return where to publish."""
-        location = self._incomplete_location() if self._is_incomplete else self._location
-        if location is not self._location:
+        """Return where to publish: another location if this export must not replace the one that exists."""
+        location = self._location
+        while self._is_incomplete and location.has_export(self.holds):
+            location = location.incomplete_location()
             self.instead = location.shown
+        if location is not self._location:
             self._enter(location)
         return location
 

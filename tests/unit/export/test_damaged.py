@@ -23,7 +23,7 @@ from b2b_payments.export._account import Account
 from b2b_payments.export._location import location_of
 from b2b_payments.export._log import LogFolder
 from tests.support.export_reading import account_of
-from tests.support.exporting import ONE, ROWS, TWO, exported, interrupted, lines, names
+from tests.support.exporting import ONE, ROWS, TWO, exported, interrupted, lines, names, written
 
 
 @pytest.mark.parametrize(
@@ -222,6 +222,51 @@ def test_planted_in_the_place_of_the_log(
     with pytest.raises(ExportError, match=says):
         location_of(tmp_path / "p.jsonl").clean()
     assert stat.S_IFMT((tmp_path / folder / name).lstat().st_mode) == kind
+
+
+def test_link_in_place_of_the_old_log(tmp_path: Path) -> None:
+    """A link that appears where the log is moved at the end keeps its target's files, and the export ends."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for name in ("manifest", "00000001"):
+        (theirs / name).touch()
+    sink = JSONLSink(tmp_path / "p.jsonl")
+    sink.open()
+    sink.write([ONE])
+    sink.commit({"at": 1})
+    (tmp_path / ".p.jsonl.export.old").symlink_to(theirs)
+    sink.close(complete=True)
+    assert lines(tmp_path / "p.jsonl") == [ONE]
+    assert names(theirs) == {"manifest", "00000001"}
+    assert names(tmp_path) == {"p.jsonl", "theirs", ".p.jsonl.export.old"}
+
+
+def test_hidden_files_in_the_log(tmp_path: Path) -> None:
+    """Hidden files, which operating systems put into any folder, do not prevent an export."""
+    for round_ in range(2):
+        interrupted(tmp_path / "p.jsonl", ONE)
+        (tmp_path / ".p.jsonl.export" / ".DS_Store").touch()
+        (tmp_path / ".p.jsonl.export" / ".nfs0001").touch()
+        sink = JSONLSink(tmp_path / "p.jsonl")
+        assert sink.resume() == {"at": 1}, round_
+        sink.write([TWO])
+        sink.close(complete=True)
+        assert lines(tmp_path / "p.jsonl") == [ONE, TWO]
+        assert not JSONLSink(tmp_path / "p.jsonl").kept
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "duckdb"])
+def test_files_of_a_kill_while_publishing(tmp_path: Path, format_: str) -> None:
+    """Half-made files that a kill left in the log do not prevent resuming."""
+    path = tmp_path / f"p.{format_}"
+    sink = sink_for(path)
+    written(sink, ROWS[:8])
+    sink.close(complete=False)
+    for name in ("made0", "made1", "tmp_made0", "manifest", "manifest.new", "00000009.1.new"):
+        (tmp_path / f".p.{format_}.export" / name).write_bytes(b"half")
+    exported(sink_for(path), resume=True)
+    assert verify(path).account.sums.whole.rows == len(ROWS)
+    assert not [one for one in names(tmp_path) if one.startswith(".")]
 
 
 def test_foreign_file_arrives_during_an_export(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def test_backslash(tmp_path: Path, format_: str) -> None:
     before = mine.read_bytes()
     with pytest.raises(ConfigurationError, match="DuckDB reads a backslash as /, so give another name"):
         sink_for(tmp_path / rf"b\c.{format_}")
+    with pytest.raises(ConfigurationError, match="DuckDB reads a backslash as /, so give another name"):
+        sink_for(rf"memory://bucket/b\c.{format_}")
     if format_ == "duckdb":
         copy = str(tmp_path / r"b\d.duckdb")
         assert "DuckDB reads a backslash as /" in sentence(invoke(None, "sync", "--sandbox", "--to", copy), 2)

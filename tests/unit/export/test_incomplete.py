@@ -43,6 +43,16 @@ def test_a_complete_export_stays(tmp_path: Path, format_: str) -> None:
     assert len(ids_in(path, format_)) == 20
 
 
+@pytest.mark.parametrize("format_", DATABASES)
+def test_a_damaged_incomplete_export_does_not_matter(tmp_path: Path, format_: str) -> None:
+    """A complete export touches nothing at the place of an incomplete one."""
+    path, beside = tmp_path / f"p.{format_}", tmp_path / f"p.incomplete.{format_}"
+    beside.write_bytes(b"damaged" * 1_000)
+    for _ in range(2):
+        assert exported(path, format_, ROWS, complete=True).instead is None
+    assert beside.read_bytes() == b"damaged" * 1_000
+
+
 def test_reopened_sink_forgets_where_it_wrote(tmp_path: Path) -> None:
     """`instead` is about the latest export of a sink, not about an earlier one."""
     exported(tmp_path / "p.jsonl", "jsonl", ROWS, complete=True)
