@@ -62,7 +62,7 @@ class CSVSink(TableSink):
     format = "csv"
 
     def __init__(self, path: PathLike, *, spreadsheet_safe: bool = False) -> None:
-        super().__init__(path)
+        super().__init__(path, variant=", safe for spreadsheets" if spreadsheet_safe else "")
         self._spreadsheet_safe = spreadsheet_safe
 
     @classmethod

@@ -190,6 +190,27 @@ class Database(ABC):
 class FileDatabase(Database):
     """A database in a file, which can also hold an export."""
 
+    def __init__(self, connection: Any, path: Path) -> None:
+        super().__init__(connection)
+        self._path = path
+        self._file: object = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the body in a transaction.
+
+        Raises ExportError if the file is not the one that the first transaction wrote to: what was written
+        went into a file that another program has removed or replaced.
+        """
+        with super().transaction():
+            self._file = self._file or _identity(self._path)
+            yield
+        if self._file is None or _identity(self._path) != self._file:
+            raise ExportError(
+                f"{self._path} was removed or replaced while it was being written: run the same again (an "
+                "export can be resumed)."
+            )
+
     @classmethod
     @abstractmethod
     def connect(cls, path: Path, *, read_only: bool = False) -> FileDatabase:
@@ -219,6 +240,15 @@ class FileDatabase(Database):
     def digest(self, table: Table) -> str:
         """Return the digest of a table's rows."""
         return digest_text(digest_of_rows(self.rows(table, table.names)))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one of the same name, or None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def digest_of_rows(rows: Iterable[Row]) -> int:
@@ -325,8 +355,6 @@ class DatabaseSink(TableSink):
                 digests = self._replace(target, careful=False)
             except self.database.fast_errors():
                 digests = self._replace(target, careful=True)
-        if not target.exists():
-            raise ExportError(f"{target} was removed while it was being written: resume the export.")
         return digests
 
     def place(self, target: Path) -> None:

@@ -46,8 +46,8 @@ class DuckDBDatabase(FileDatabase):
     types = _TYPES
     decimal = True
 
-    def __init__(self, connection: Any) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Any, path: Path) -> None:
+        super().__init__(connection, path)
         ((self._name,),) = self.execute("SELECT system.main.current_database()").fetchall()
         self.schema = _quoted(self._name, '"') + ".main"
         # Else macros in the user's database would be found before functions of the same name.
@@ -62,7 +62,7 @@ class DuckDBDatabase(FileDatabase):
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                return cls(duckdb.connect(database_path(path), read_only=read_only))
+                return cls(duckdb.connect(database_path(path), read_only=read_only), path)
             except duckdb.IOException as error:
                 if "lock" not in str(error) or time.monotonic() > deadline:
                     raise

@@ -41,6 +41,8 @@ class PlacedSink(ABC):
     A URL (``s3://bucket/name``, ``gs://``, ``az://``, extra ``cloud``) names an object store, which holds the
     log. The output is made in a temporary folder and uploaded; ``NAME.manifest.json`` names its objects.
 
+    `variant` names how a sink's lines differ from the format's usual ones: only the same one resumes them.
+
     Raises ConfigurationError if the path is not writable. The methods raise ExportError, and
     ResponseDecodeError for a payment that cannot be read.
     """
@@ -54,12 +56,12 @@ class PlacedSink(ABC):
     """Whether `resume` found an interrupted export."""
     _checkpoint: Checkpoint | None = None
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, *, variant: str = "") -> None:
         self._location = location_of(path, self.targets)
         self.path: Path | str = self._location.shown
         self.target: Path = self._location.target
         self.work: Path = self._location.folder.path
-        self._log = Log(self._location.folder, self.format, self.path)
+        self._log = Log(self._location.folder, f"{self.format}{variant}", self.path)
         self._locations: list[Location] = []
         self._kept: bool | None = None
         self._opened = False

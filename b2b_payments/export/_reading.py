@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from b2b_payments._converter import readable_fields
-from b2b_payments._errors import B2BPaymentsError, ExportError
+from b2b_payments._errors import B2BPaymentsError, ExportError, shown
 from b2b_payments._formats import format_by_ending
 from b2b_payments._models import Payment
+from b2b_payments._models.decimals import decimal_of
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.moment import microseconds_of, moment_of
+from b2b_payments._models.money import is_amount
 from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments.export._account import Entry, FastPayment, entries_of, entry_of
 from b2b_payments.export._csv import read_columns
@@ -76,7 +79,7 @@ def read_payments(path: Path, format_: str) -> Iterator[Read]:
         yield from _database(path, DATABASES[format_]) if read is None else read(path)
     except B2BPaymentsError:
         raise  # some are ValueErrors, too, but already have a complete message
-    except (OSError, ValueError, LookupError, InvalidOperation, csv.Error) as error:
+    except (OSError, ValueError, LookupError, OverflowError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ExportError(f"{path} cannot be read as {format_}: {reason}.") from None
 
@@ -155,11 +158,17 @@ def _database(path: Path, kind: type[FileDatabase]) -> Iterator[Read]:
 
 def _from_cells(row: Any) -> Read:
     payment_id, status, currency, total, created, channel, channel_name, module, customer, customer_name = row
+    texts = (currency, module, customer, customer_name, channel_name or "")
+    amount = None if total is None else decimal_of(str(total))
+    is_moment = isinstance(created, int) or (isinstance(created, str) and _begins_with_date(created))
+    is_readable = is_moment and all(isinstance(text, str) for text in texts)
+    if amount is None or not is_amount(amount) or not is_readable:
+        raise ValueError(f"payment {shown(payment_id)} has cells that no export writes")
     return Read(
         payment_id,
         str(status),
         currency,
-        total if isinstance(total, Decimal) else Decimal(total),
+        amount,
         created[:7] if isinstance(created, str) else _month(created),
         "" if channel is None else str(channel),
         channel_name or "",
@@ -169,6 +178,7 @@ def _from_cells(row: Any) -> Read:
     )
 
 
+_begins_with_date: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}").match
 _DAY: Final = 86_400 * _SECOND
 
 

@@ -46,7 +46,8 @@ class SQLiteDatabase(FileDatabase):
                 isolation_level=None,
                 check_same_thread=False,
                 timeout=_PATIENCE,
-            )
+            ),
+            path,
         )
 
     @classmethod

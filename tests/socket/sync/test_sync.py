@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from b2b_payments import ConfigurationError, PaymentsClient, TransportError, WalkReport
+from b2b_payments import Change, ConfigurationError, PaymentsClient, TransportError, WalkReport
 from b2b_payments.export import ExportError
 from b2b_payments.sandbox import Fault, Sandbox, SeenRequest
 from b2b_payments.sync import PostgresStore, SQLiteStore, Store, SyncReport, store_for, sync
@@ -90,6 +93,32 @@ async def test_one_spelling(any_copy: Store, line_break: bytes) -> None:
     if not isinstance(any_copy, PostgresStore):
         compact = details.replace(line_break, b"").replace(b" ", b"") if line_break else details
         assert first[0][0]["details"] == compact.decode()
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_copy_that_is_removed_or_replaced(tmp_path: Path, kind: str, *, replaced: bool) -> None:
+    """If another program removes or replaces the file during a sync, it is not reported as in sync."""
+    copy = store_for(tmp_path / f"copy.{kind}")
+    async with Sandbox(payments=300, rules=RULES) as sandbox, client_of(sandbox) as client:
+        await sync(client, copy)
+        if kind == "sqlite":
+            with closing(sqlite3.connect(tmp_path / "copy.sqlite")) as db:
+                db.execute("PRAGMA journal_mode = wal")
+        sandbox.store.update(7, payerName="new")
+
+        def meddle(_: Change) -> None:
+            path = tmp_path / f"copy.{kind}"
+            if replaced:
+                shutil.copy(path, tmp_path / "other")
+                (tmp_path / "other").replace(path)
+            else:
+                path.unlink()
+
+        with pytest.raises(ExportError, match="was removed or replaced while it was being written"):
+            await sync(client, copy, on_change=meddle)
+        assert (await sync(client, copy)).complete
+        assert held_in(copy) == versions_of(sandbox.store)
 
 
 @pytest.mark.slow

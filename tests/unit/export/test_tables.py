@@ -26,6 +26,7 @@ from b2b_payments.export import CSVSink, ExportError, VerificationError, sink_fo
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._log import Log
 from b2b_payments.export._placed import StagedFile
+from b2b_payments.export._reading import read_payments
 from b2b_payments.export._sqlite import SQLiteDatabase
 from b2b_payments.sandbox import Sandbox
 from tests.support.export_reading import account_of, exact, tables_in
@@ -323,6 +324,64 @@ def test_spreadsheet_safe(tmp_path: Path) -> None:
         ]
         assert [row["total"] for row in read] == [ROWS[0]["total"]["value"]] * 9
         verify(path)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_spreadsheet_safe_resumed(tmp_path: Path, *, safe: bool) -> None:
+    """An interrupted export is resumed only with the same choice, so that no file mixes both."""
+    path = tmp_path / "p.csv"
+    sink = CSVSink(path, spreadsheet_safe=safe)
+    sink.open()
+    sink.write(ROWS[:10])
+    sink.commit({"account": account_of(ROWS[:10])})
+    sink.close(complete=False)
+    other = CSVSink(path, spreadsheet_safe=not safe)
+    with pytest.raises(
+        ExportError, match=r"has the format 'csv.*resume it in its own format, or start again"
+    ):
+        other.resume()
+    other.close(complete=False)
+    again = CSVSink(path, spreadsheet_safe=safe)
+    assert again.resume() == {"account": account_of(ROWS[:10])}
+    again.close(complete=False)
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", *DATABASES])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"total": "NULL"}, {"total": "'NaN'"}, {"total": "'sNaN'"}, {"total": "'1E+400000'"},
+        {"total": "'30,00'"}, {"currency": "NULL"}, {"module_name": "NULL"}, {"created_at": "NULL"},
+        {"customer_id": "'\\x00'::BLOB"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_cells_that_no_export_writes(tmp_path: Path, format_: str, change: dict[str, str]) -> None:
+    """A file by another program whose cells are no payment's is an ExportError, in `report` and `verify`."""
+    ((name, value),) = change.items()
+    path, odd = tmp_path / "p", tmp_path / "odd"
+    exported(sink_for(path, "parquet"), ROWS[:3])
+    rows = f"SELECT * REPLACE ({value} AS {name}) FROM read_parquet('{path}')"  # noqa: S608
+    if format_ in {"csv", "parquet"}:
+        if format_ == "csv":
+            rows = rows.replace("NULL", "'no'")
+        duckdb.execute(f"COPY ({rows}) TO '{odd}' (FORMAT {format_})")
+    elif format_ == "duckdb":
+        with connected(odd, format_) as db:
+            db.execute(f"CREATE TABLE payments AS {rows}")
+    else:
+        result = duckdb.execute(rows)
+        names = [column[0] for column in result.description]
+        with connected(odd, format_) as db:
+            db.execute(f"CREATE TABLE payments ({', '.join(names)})")
+            for row in result.fetchall():
+                cells = [cell if cell is None or isinstance(cell, bytes | int) else str(cell) for cell in row]
+                db.execute(f"INSERT INTO payments VALUES ({', '.join('?' * len(names))})", cells)  # noqa: S608
+    if format_ == "csv" and name in {"currency", "module_name", "customer_id"}:
+        assert len(list(read_payments(odd, format_))) == 3  # any text will do
+        return
+    with pytest.raises(ExportError, match=r"cannot be read|could not be read"):
+        list(read_payments(odd, format_))
 
 
 class _Meddled(CSVSink):
