@@ -30,7 +30,7 @@ class Selection:
     def manifest(self) -> dict[str, Any]:
         """The filters for the manifest, without the settings that only affect how pages are requested."""
         filters = {name: getattr(self.query, name) for name in self.query.filters}
-        channels = {"channel_ids": sorted(filters["channel_ids"])} if "channel_ids" in filters else {}
+        channels = {"channel_ids": list(filters["channel_ids"])} if "channel_ids" in filters else {}
         return filters | channels | self.period.parameters
 
     @property

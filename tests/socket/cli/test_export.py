@@ -112,18 +112,6 @@ def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
     assert message.endswith("Resume it with the same filters, or start again without resuming.")
 
 
-def test_resumed_with_channels_in_another_order(service: Sandbox, tmp_path: Path) -> None:
-    """The same channels in another order are the same filter."""
-    target = tmp_path / "p.jsonl"
-    sink = JSONLSink(target)
-    sink.open()
-    account = Account({"channel_ids": [1, 2]}).pack()
-    sink.commit({"version": 1, "finished": False, "walk": None, "account": account})
-    sink.close(complete=False)
-    arguments = ("export", "--output", str(target), "--resume", "--channel", "2", "--channel", "1")
-    assert invoke(service, *arguments).exit_code == 0
-
-
 def test_channels(service: Sandbox, tmp_path: Path) -> None:
     """Channels are exported in turn, one channel per request, into the same file every time."""
     rows = [row for row in service.store.all_wire() if row["channelId"] in {"1", "3"}]
