@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.request import url2pathname
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError, ExportError, shown
 from b2b_payments._regular import read_regular
@@ -46,6 +46,10 @@ class Lock:
             return
         with writing(self._target):
             self._path.parent.stat()  # filelock would create a missing folder
+            # Only a soft lock, where the operating system has none, has content.
+            is_soft = isinstance(self._lock, SoftFileLock)
+            if not is_soft and self._path.exists() and self._path.lstat().st_size:
+                raise ExportError(f"{self._path} is not the lock of an export: move it elsewhere.")
         try:
             self._lock.acquire()
         except Timeout:
@@ -66,8 +70,7 @@ class Lock:
         if self.held:
             # Unlinked first: later, another process could hold a lock on this file. On Windows, it stays.
             with suppress(OSError):
-                if not self._path.lstat().st_size:  # not a user's own file
-                    self._path.unlink()
+                self._path.unlink()
             self._lock.release()
 
 

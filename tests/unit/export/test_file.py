@@ -164,10 +164,13 @@ def test_folder_in_place_of_a_file(tmp_path: Path, name: str) -> None:
 
 
 def test_lock_with_content_stays(tmp_path: Path) -> None:
-    """A user's file at the name of the lock serves as the lock, and is not removed."""
+    """A user's file at the name of the lock is refused, and stays."""
     lock = tmp_path / ".p.jsonl.lock"
     lock.write_text("mine")
-    exported(JSONLSink(tmp_path / "p.jsonl"))
+    with pytest.raises(
+        ExportError, match=r"\.p\.jsonl\.lock is not the lock of an export: move it elsewhere"
+    ):
+        exported(JSONLSink(tmp_path / "p.jsonl"))
     assert lock.read_text() == "mine"
 
 
