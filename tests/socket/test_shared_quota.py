@@ -190,6 +190,7 @@ async def test_lost_server_is_tried_again(server: RedisServer) -> None:
     backend._server.retry_at = 0.0
     assert await gets_permit(backend)
     await asyncio.wrap_future(backend._server.thread.submit(lambda: None))
+    exchange(backend)
     assert not backend._server.lost
     other = backend_at(server, 4)
     assert [await gets_permit(other) for _ in range(2)] == [True, False]
