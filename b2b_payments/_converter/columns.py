@@ -180,12 +180,12 @@ def _columns_of(model: type[Any], objects: Cells) -> dict[str, list[Any]]:
     stored, readers, extras = _contents_of(model, objects)
     columns: dict[str, list[Any]] = {}
     for field in fields_of(model):
-        cells, others = stored.get(field.name), stored.get(fallback_slot(field))
-        if others is not None and _is_text(field):
-            columns[field.name] = _json_texts(field, others)
+        cells, fallback = stored.get(field.name), stored.get(fallback_slot(field))
+        if fallback is not None and _is_text(field):
+            columns[field.name] = _json_texts(field, fallback)
             continue
-        if others is not None and field.kind in {FieldKind.MODEL, FieldKind.MODELS}:
-            cells = nested_rows(field, others)
+        if fallback is not None and field.kind in {FieldKind.MODEL, FieldKind.MODELS}:
+            cells = nested_rows(field, fallback)
         is_direct, cells = cells is not None, readers[field.name](objects) if cells is None else cells
         if field.kind is FieldKind.MODEL:
             nested = [cell for cell in cells if cell is not None]

@@ -32,7 +32,7 @@ Entry = tuple[object, str, Decimal | None]
 
 _are_plain = re.compile(r"[0-9.-]*").fullmatch
 _LONGEST = 80
-_LONGEST_SUM = MAX_DIGITS + 20
+_LONGEST_SUM = MAX_DIGITS + 20  # a sum of as many amounts as `_Count` allows is at most 15 digits longer
 _ENTRY_COLUMNS = [PAYMENTS.names.index(name) for name in ("processing_status", "currency", "total")]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 

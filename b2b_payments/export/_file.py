@@ -40,16 +40,15 @@ class Lock:
     def acquire(self) -> None:
         """Acquire the lock.
 
-        Raises AlreadyRunningError if another export or sync holds it, ExportError if there are no locks.
+        Raises AlreadyRunningError if another export or sync holds it, ExportError if there are no locks, or
+        if a user's own file has the lock's name.
         """
         if self.held:
             return
         with writing(self._target):
             self._path.parent.stat()  # filelock would create a missing folder
-            # Only a soft lock, where the operating system has none, has content.
-            is_soft = isinstance(self._lock, SoftFileLock)
-            if not is_soft and self._path.exists() and self._path.lstat().st_size:
-                raise ExportError(f"{self._path} is not the lock of an export: move it elsewhere.")
+        if self._is_users_own:
+            raise ExportError(f"{self._path} is not the lock of an export: move it elsewhere.")
         try:
             self._lock.acquire()
         except Timeout:
@@ -59,6 +58,14 @@ class Lock:
         except OSError as error:
             problem = f"{self._target} cannot be locked ({_reason(error)})"
             raise ExportError(f"{problem}: use a folder on a file system with locks.") from None
+
+    @property
+    def _is_users_own(self) -> bool:
+        """Whether the file has content. Only a soft lock has, where the operating system has no locks."""
+        with suppress(OSError):  # such as no file, also if another export removes its lock just now
+            has_content = self._path.exists() and self._path.lstat().st_size > 0
+            return has_content and not isinstance(self._lock, SoftFileLock)
+        return False
 
     @property
     def held(self) -> bool:

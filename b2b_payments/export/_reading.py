@@ -53,6 +53,7 @@ class Read(NamedTuple):
 
 
 _OTHERS: Final = ("created_at", "channel_id", "channel_name", "module_name", "customer_id", "customer_name")
+"""The attributes of a payment in `Read`, apart from its id and what an `Entry` has."""
 _COLUMNS: Final = ("id", "processing_status", "currency", "total", *_OTHERS)
 
 
@@ -159,7 +160,7 @@ def _database(path: Path, kind: type[FileDatabase]) -> Iterator[Read]:
 def _from_cells(row: Any) -> Read:
     payment_id, status, currency, total, created, channel, channel_name, module, customer, customer_name = row
     texts = (currency, module, customer, customer_name, channel_name or "")
-    amount = None if total is None else decimal_of(str(total))
+    amount = total if isinstance(total, Decimal) else decimal_of(str(total))
     is_moment = isinstance(created, int) or (isinstance(created, str) and _begins_with_date(created))
     is_readable = is_moment and all(isinstance(text, str) for text in texts)
     if amount is None or not is_amount(amount) or not is_readable:
