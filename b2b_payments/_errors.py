@@ -24,15 +24,18 @@ All of them can be pickled, and none contains a credential.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from b2b_payments._printable import printable
 
 _LONGEST_FIELDS = 2_000
 """The most characters of an error's text that list its fields."""
 _LONGEST_SHOWN = 80
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def shown(value: object) -> str:
@@ -286,3 +289,21 @@ class VerificationError(ExportError):
 for _error in (*globals().values(),):
     if isinstance(_error, type) and issubclass(_error, B2BPaymentsError):
         _error.__module__ = "b2b_payments"  # the public module, for tracebacks and pickles
+
+
+def without_data(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that is given the service's data: no error's traceback shows its local variables.
+
+    Programs that report errors may report these, too, and rows are personal data.
+    """
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except B2BPaymentsError as error:
+            failure = error.with_traceback(None)
+        del args, kwargs
+        raise failure
+
+    return wrapper

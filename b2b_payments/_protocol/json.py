@@ -39,8 +39,11 @@ _NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
 
 
-# A surrogate pair, half of one, or any other escape.
-_ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..|\\.", re.DOTALL)
+_HALF = re.compile(
+    rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F]..)", re.DOTALL
+)
+"""Half of a surrogate pair, in text without escaped backslashes."""
+_NO_UTF8 = b"\xff"
 
 
 def exact_number(text: str) -> float | Decimal:
@@ -162,11 +165,11 @@ def in_one_line(row: bytes | msgspec.Raw) -> bytes | msgspec.Raw:
 
 def repaired(body: bytes) -> bytes:
     """Replace each half of a surrogate pair, which msgspec does not decode, with U+FFFD."""
-    return _ESCAPE.sub(_repaired_escape, body)
-
-
-def _repaired_escape(escape: re.Match[bytes]) -> bytes:
-    return b"\\ufffd" if len(escape[0]) == 6 else escape[0]
+    if _NO_UTF8 in body:
+        return body  # it cannot be decoded either way
+    # Every remaining backslash begins an escape. No Python code runs for each: some services escape all text.
+    escapes = body.replace(b"\\\\", _NO_UTF8)
+    return _HALF.sub(rb"\\ufffd", escapes).replace(_NO_UTF8, b"\\\\")
 
 
 def check_measure(body: bytes) -> None:

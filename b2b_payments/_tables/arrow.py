@@ -8,7 +8,7 @@ from importlib import import_module
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-from b2b_payments._errors import ConfigurationError
+from b2b_payments._errors import ConfigurationError, without_data
 from b2b_payments._models import Payment
 from b2b_payments._models import description as models
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, ColumnKind
@@ -57,6 +57,7 @@ class ArrowBatches:
         self._fields = {one.name: [self._field(column) for column in one.columns] for one in TABLES}
         self.schema: pyarrow.Schema = self._batch(Rows.of_objects([], whole=True, decimal=True)).schema
 
+    @without_data
     def add(self, body: bytes, places: Sequence[int]) -> list[RecordBatch]:
         """Add rows of a page. Returns the batches that are full.
 

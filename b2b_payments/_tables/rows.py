@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from b2b_payments._converter import ColumnReader
-from b2b_payments._errors import ExportError
+from b2b_payments._errors import ExportError, without_data
 from b2b_payments._models.decimals import EXACT
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import encode
@@ -42,6 +42,7 @@ class Rows:
     counts: Sequence[int]
 
     @classmethod
+    @without_data
     def read(cls, body: bytes, places: Sequence[int], *, whole: bool, decimal: bool) -> Rows:
         """Read the rows of a page at these indexes.
 
@@ -64,6 +65,7 @@ class Rows:
         return cls(tables, page.counts)
 
     @classmethod
+    @without_data
     def of_objects(cls, payments: Sequence[Mapping[str, Any] | bytes], *, whole: bool, decimal: bool) -> Rows:
         """Read payments as the service sent them: as JSON objects, or as text. Raises what `read` raises."""
         texts = [one if isinstance(one, bytes) else encode(one) for one in payments]

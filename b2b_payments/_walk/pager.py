@@ -174,6 +174,7 @@ async def _items(
         async for page in pages:
             for item in items(page):
                 yield item
+                del item  # the traceback of the next one's error would show it
     finally:
         await pages.aclose()
 

@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import msgspec
 
+from b2b_payments._errors import without_data
 from b2b_payments._protocol.json import decode_row, encode, in_one_line
 from b2b_payments._tables.rows import Rows
 from b2b_payments._walk.reader import JoinedPage
@@ -114,6 +115,7 @@ def _entries(page: JoinedPage) -> Iterable[Entry]:
     return map(entry_of, page.raw())
 
 
+@without_data
 def _lines(page: JoinedPage) -> bytes:
     rows: Sequence[msgspec.Raw | bytes] = page.raw()
     if b"\n" in page.listing.body or b"\r" in page.listing.body:

@@ -29,7 +29,7 @@ from msgspec import Raw
 from b2b_payments._changes.feed import Change
 from b2b_payments._changes.ledger import Checkpoint, Ledger
 from b2b_payments._converter import structure_payment
-from b2b_payments._errors import ConfigurationError, PaginationError, shown
+from b2b_payments._errors import ConfigurationError, PaginationError, shown, without_data
 from b2b_payments._models import OrderBy, Payment, SortBy
 from b2b_payments._printable import define
 from b2b_payments._protocol.json import decode_row
@@ -224,6 +224,7 @@ def _at_most(updated: datetime, answered: datetime | None) -> datetime:
     return min(updated, answered or datetime.now(UTC))
 
 
+@without_data
 def _payment(text: bytes | Raw) -> Payment:
     row = decode_row(text)
     return structure_payment(row, f"payment {row.get('id')}: $")

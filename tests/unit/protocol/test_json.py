@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -74,11 +75,32 @@ def test_brackets_in_strings_are_not_levels() -> None:
         (rb'"\uDE00x"', "\ufffdx"),
         (rb'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
         (rb'"\ud83d\u00fc\\ud83d"', "\ufffdü\\ud83d"),
+        (rb'"\\\ud83d\\\\ude00"', "\\\ufffd\\\\ude00"),
+        (rb'"\ud83d\\ude00"', "\ufffd\\ude00"),
+        (rb'"\ude00\ude00\ud83d\ude00\ude00"', "\ufffd\ufffd\U0001f600\ufffd"),
     ],
 )
 def test_half_a_surrogate_pair_is_replaced(body: bytes, expected: str) -> None:
     """Half of a surrogate pair is read as U+FFFD; whole pairs are unchanged."""
     assert decode(body) == expected
+
+
+@pytest.mark.parametrize("escape", [rb"\u0436", rb"\\", rb"\ud83d\ude00", rb"\n"])
+def test_half_a_surrogate_pair_among_many_escapes_costs_little(escape: bytes) -> None:
+    """No Python code runs for each escape of a text in which half of a surrogate pair is replaced."""
+    body = b'"%b\\ud83d"' % (escape * 10_000)
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        decode(body)
+    finally:
+        sys.setprofile(None)
+    assert calls < 50
 
 
 @pytest.mark.parametrize(
