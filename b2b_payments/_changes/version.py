@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -69,6 +70,7 @@ def _text(value: AnswerModel | Decimal | datetime) -> Any:
     if isinstance(value, AnswerModel):
         return _content(value)
     if isinstance(value, Decimal):
-        # 30.00 is the same amount as 30.0000.
-        return decimal_text(EXACT.normalize(value) if value.is_finite() else value)
+        with suppress(ArithmeticError):  # if it has more digits than any amount
+            value = EXACT.normalize(value)  # 30.00 is the same amount as 30.0000
+        return decimal_text(value)
     return microseconds_of(value)

@@ -8,7 +8,7 @@ exceptions:
 - `optional`: not required, although it has no default
 - `digits`: the service sends the number as a string
 - `lenient`: empty if it cannot be read
-- `bare`: an item of the list may be a bare number, which stands for this field of the item
+- `bare`: an item of the list may be a bare number, also in a string, which stands for this field of the item
 - `always`: sent even if it has its default value
 - `derived`: not the object's own content, but what is currently allowed, or the name of another object
 """

@@ -106,6 +106,7 @@ class _FastPayment(FastPayment, rename=wire_names(Payment), kw_only=True, gc=Fal
     channel_name: str | None = None
 
 
+_is_plain_id: Final = re.compile("0|[1-9][0-9]{0,17}").fullmatch
 _decode_payment: Final = msgspec.json.Decoder(_FastPayment).decode
 
 
@@ -118,7 +119,7 @@ def _jsonl(path: Path) -> Iterator[Read]:
 def _from_line(line: bytes) -> Read:
     with suppress(ValueError, ArithmeticError, RecursionError):
         fast = _decode_payment(line)
-        if (fast.channel_id or "0").isdecimal() and (fast.channel_id or "").isascii():
+        if _is_plain_id(fast.channel_id or "0"):
             (entry,) = entries_of([fast])
             return _from_payment(fast, entry, _month(fast.created_at * _SECOND))
     # The entry, which the account of the export has too, does not depend on the other fields.

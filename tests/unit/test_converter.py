@@ -193,7 +193,7 @@ def test_a_required_field_must_be_present(field: str) -> None:
         ("lineItems", {"0": {}}, "lineItems"),
         ("allowedStatuses", {"0": 1}, "allowedStatuses"),
         ("channelId", [], "channelId"),
-        ("fees", ["1.5"], "fees[0]"),
+        ("fees", ["1_000"], "fees[0].amount"),
         ("fees", [True], "fees[0]"),
         ("lineItems", [{}, 3], "lineItems[1]"),
         ("lineItems", [{"amount": {"code": "USD", "value": "x"}}], "lineItems[0].amount.value"),

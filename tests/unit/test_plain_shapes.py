@@ -7,6 +7,7 @@ import json
 import pickle
 from collections import OrderedDict, UserDict
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
@@ -45,6 +46,15 @@ def test_from_wire_is_the_inverse_of_to_wire() -> None:
         assert from_wire(model, to_wire(part)) == part
     channel = from_wire(Channel, examples.CHANNELS[0])
     assert from_wire(Channel, to_wire(channel)) == channel
+
+
+def test_numbers_that_no_float_holds_come_back() -> None:
+    """An amount that `to_wire` writes as digits in a string is read from it, a bare fee too."""
+    number = Decimal("0.12345678901234567890")
+    total, fees = {"code": "USD", "value": number}, [number, {"amount": number}]
+    payment = from_wire(Payment, {**examples.LISTED_PAYMENT, "total": total, "fees": fees})
+    assert from_wire(Payment, json.loads(json.dumps(to_wire(payment)))) == payment
+    assert [fee.amount for fee in payment.fees] == [number, number]
 
 
 def test_from_wire_shares_nothing_with_its_argument() -> None:

@@ -91,6 +91,7 @@ USUAL = [
     changed(total={"code": "USD", "value": 30.25}),
     changed(lineItems=[{}, {"invoiceId": 1, "amount": None}, {"paymentId": "7", "x y": {"z": 1}}]),
     changed(fees=[{"type": "a", "amount": 1.25, "note": None}, {"amount": "2.5"}]),
+    changed(fees=["1.50", 2, ""]),
     {name: value for name, value in changed().items() if name not in {"details", "fees", "moduleData"}},
     {
         name: value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -75,7 +77,10 @@ def test_a_lone_surrogate() -> None:
     assert stamp_of(payerName="\ud83d") != stamp_of(payerName="\ud83e")
 
 
-def test_numbers_in_module_data() -> None:
-    """Numbers too large for a float are content, and are told apart exactly."""
-    one, other = ({"n": value} for value in (10**30, 10**30 + 1))
+@pytest.mark.parametrize(
+    "values", [(10**30, 10**30 + 1), [Decimal(f"1.{'1' * 500}{digit}") for digit in (1, 2)]]
+)
+def test_numbers_in_module_data(values: Sequence[object]) -> None:
+    """Numbers that no float holds are content, and are told apart exactly, whatever their length."""
+    one, other = ({"n": value} for value in values)
     assert stamp_of(moduleData=one) != stamp_of(moduleData=other)

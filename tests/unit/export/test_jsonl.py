@@ -75,11 +75,12 @@ def test_reader_gone() -> None:
         JSONLSink(pipe).write([{"id": 1}])
 
 
-def test_channel_that_is_no_number(tmp_path: Path) -> None:
-    """A payment whose channel is not a number is read without a channel."""
+def test_channel_in_another_format(tmp_path: Path) -> None:
+    """A payment's channel is the number that other formats have, or none if it is not a number."""
     path = tmp_path / "p.jsonl"
-    rows = [{**row, "channelId": channel} for row, channel in zip(ROWS, ("x1", "7", ""), strict=False)]
+    channels = ("x1", "7", "", "007", "9" * 19)
+    rows = [{**row, "channelId": channel} for row, channel in zip(ROWS, channels, strict=False)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     read = list(read_payments(path, "jsonl"))
-    assert [(one.id, one.channel_id) for one in read] == [(1, ""), (2, "7"), (3, "")]
+    assert [(one.id, one.channel_id) for one in read] == list(enumerate(["", "7", "", "7", ""], start=1))
     assert [one.amount for one in read] == [Decimal(row["total"]["value"]) for row in rows]
