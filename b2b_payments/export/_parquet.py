@@ -24,11 +24,15 @@ from b2b_payments.export._duckdb import (
 )
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
+from b2b_payments.export._pages import BATCH_ROWS
 from b2b_payments.export._placed import StagedFile, TableSink
 
 _ITEMS = LINE_ITEMS.name
 _Item: Any = msgspec.defstruct("Item", LINE_ITEMS.names[2:], gc=False)
-_ROW_GROUP = 20_480  # payments, all in memory at once
+_ROW_GROUPS = 2_048, 20_480
+_GROUP_BYTES = 16 * 2**20
+"""A row group, which is in memory as a whole, has up to 20,480 payments, but fewer if they are large: about
+as many as have these bytes in the log, but at least 2,048, which DuckDB handles at once."""
 
 
 class ParquetSink(TableSink):
@@ -57,11 +61,15 @@ class ParquetSink(TableSink):
         columns = [f"{cell_expression(column)} AS {column.name}" for column in PAYMENTS.columns]
         for _ in log.segments():
             pass  # checks the checksums, which DuckDB does not
+        # No segment has many more payments than a full batch.
+        size_of_payment = max(log.files(0).values()) / BATCH_ROWS
+        least, most = _ROW_GROUPS
+        row_group = int(max(least, min(most, _GROUP_BYTES / size_of_payment)))
         escaped = str(files[0].path).replace("'", "''")
         with as_export_error(DuckDBDatabase, self.path), _connect() as connection:
             connection.execute(
                 f"COPY (SELECT {', '.join(columns)}, {_ITEMS} FROM {source}) TO '{escaped}' "  # noqa: S608
-                f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_ROW_GROUP})"
+                f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {row_group})"
             )
         files[0].hash_content()
 

@@ -168,6 +168,20 @@ def test_parquet_file(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "none.parquet").schema == schema
 
 
+@pytest.mark.parametrize(("memo", "largest"), [("", 5_000), ("x" * 10_000, 4_096)])
+def test_row_groups_of_large_payments(tmp_path: Path, memo: str, largest: int) -> None:
+    """A row group, which has to fit into memory, has fewer payments if these are large."""
+    rows = [changed(id=number, details={"memo": memo}) for number in range(5_000)]
+    written(
+        tmp_path / "p.parquet", "parquet", *(rows[start : start + 2_000] for start in range(0, 5_000, 2_000))
+    )
+    with parquet.ParquetFile(tmp_path / "p.parquet") as file:
+        found = [file.metadata.row_group(place).num_rows for place in range(file.num_row_groups)]
+    assert sum(found) == 5_000
+    assert max(found) <= largest
+    assert (len(found) == 1) == (not memo)
+
+
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
 def test_permissions_stay(tmp_path: Path, format_: str) -> None:
     """A replaced file and its manifest keep the permissions of the older file."""
