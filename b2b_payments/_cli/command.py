@@ -47,7 +47,8 @@ class StoppedError(CommandError):
 def run(work: Callable[[], Awaitable[T]]) -> T:
     """Run `work` in an event loop; SIGINT and SIGTERM cancel it.
 
-    Raises CommandError for every error of the library, StoppedError for a signal.
+    Raises CommandError for every error of the library (its `__cause__` if more than the sentence is needed),
+    StoppedError for a signal.
     """
     import anyio
 
@@ -73,7 +74,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     except AlreadyRunningError as error:
         raise CommandError(str(error), ALREADY_RUNNING) from None
     except B2BPaymentsError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(str(error)) from error
 
 
 # Settings that a command reads from the environment only.

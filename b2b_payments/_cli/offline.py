@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from b2b_payments._cli.command import USAGE, Command, CommandError, Handler, with_names, with_options
-from b2b_payments._cli.connection import Connection, WriteResult, connection_options
+from b2b_payments._cli.connection import Connection, WriteResult, connection_options, outage_option
 from b2b_payments._cli.values import (
     AT_LEAST_ONE,
     TEXT,
@@ -119,6 +119,7 @@ def _payment_options(function: Handler) -> Handler:
 )
 @click.option("--yes", is_flag=True, help="Do not check first whether the external id is taken.")
 @connection_options
+@outage_option
 def create_offline(connection: Connection, payment: OfflinePayment, unless_exists: bool, yes: bool) -> None:
     """Record an offline payment, once, and print its id.
 

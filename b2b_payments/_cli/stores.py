@@ -128,7 +128,8 @@ def _run(
             _print_report(report, stores, as_json=as_json)
         if isinstance(failure, StoppedError) and report.stores:
             ended = ended or (every is None and report.complete)
-            failure.outcome = f": {report}. {_state_after_stop(report, remedy)}"
+            in_round = "" if every is None else " in this round"
+            failure.outcome = f": {report}{in_round}. {_state_after_stop(report, remedy)}"
         if not (ended and isinstance(failure, StoppedError)):
             raise
     else:

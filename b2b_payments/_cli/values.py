@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from b2b_payments._models import OfflineLineItem
     from b2b_payments._quota import Quota
 
-_DIGITS = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_DIGITS = re.compile(r"[+-]?[0-9]{1,38}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 

@@ -22,7 +22,7 @@ from b2b_payments._models.description import Field, FieldKind, fields_of
 
 Read = Callable[..., Any]
 
-_NUMBERS: Final = frozenset({int, float, Decimal})
+_BARE: Final = frozenset({int, float, Decimal, str})
 _TEXT: Final = frozenset({FieldKind.TEXT, FieldKind.ANYTHING})
 _CONTAINERS: Final = frozenset({FieldKind.OBJECT, FieldKind.MODEL, FieldKind.MODELS, FieldKind.CODES})
 _AS_IS: Final[Mapping[FieldKind, type]] = {FieldKind.TEXT: str, FieldKind.FLAG: bool, FieldKind.OBJECT: dict}
@@ -69,8 +69,8 @@ def _reader_of_type(field: Field) -> Read:
     def read(value: Any) -> Any:
         if many and not isinstance(value, list):
             raise UnreadableError(value, expected)
-        if field.bare and not _NUMBERS.isdisjoint(map(type, value)):
-            value = [{field.bare: item} if type(item) in _NUMBERS else item for item in value]
+        if field.bare and not _BARE.isdisjoint(map(type, value)):
+            value = [{field.bare: item} if type(item) in _BARE else item for item in value]
         return service_converter.structure(value, type_)
 
     return read

@@ -301,8 +301,10 @@ def test_resumed_from_a_damaged_log(service: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     sink = JSONLSink(path)
     sink.open()
-    sink.commit({"version": 1, "finished": False, "walk": None, "account": Account({}).pack()})
+    sink.commit({"version": 1, "finished": False, "walk": None, "account": {}})
     sink.close(complete=False)
+    message = sentence(invoke(service, "export", "--output", str(path), "--resume"), 1)
+    assert message == "Error: The export's checkpoint is damaged: start again without resuming."
     segment = tmp_path / ".p.jsonl.export" / "00000001"
     segment.write_bytes(segment.read_bytes().replace(b"jsonl", b"jsonk"))
     message = sentence(invoke(service, "export", "--output", str(path), "--resume"), 1)
