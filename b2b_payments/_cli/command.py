@@ -45,7 +45,7 @@ class StoppedError(CommandError):
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work` in an event loop; SIGINT and SIGTERM cancel it.
+    """Run `work` in an event loop; SIGINT and SIGTERM cancel it, and are ignored once it has ended.
 
     Raises CommandError for every error of the library (its `__cause__` if more than the sentence is needed),
     StoppedError for a signal.
@@ -98,14 +98,19 @@ async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:
             scope.cancel()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Never removed: a second Ctrl-C must not interrupt the cleanup.
-            try:
-                loop.add_signal_handler(number, stop, number)
-            except NotImplementedError:  # on Windows
-                signal.signal(number, lambda number, _: loop.call_soon_threadsafe(stop, number))
-        return await work()
+        # Not by the loop, which would remove the handlers when it closes.
+        on_signals(lambda number, _: loop.call_soon_threadsafe(stop, number))
+        try:
+            return await work()
+        finally:
+            on_signals(signal.SIG_IGN)
     raise StoppedError(received[0])
+
+
+def on_signals(action: Any) -> None:
+    """Set what SIGINT and SIGTERM do: call a function, nothing (SIG_IGN), or end the process (SIG_DFL)."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, action)
 
 
 def print_json(report: Mapping[str, Any]) -> None:
