@@ -6,7 +6,8 @@ import json
 import re
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -47,11 +48,17 @@ class StoppedError(CommandError):
 def run(work: Callable[[], Awaitable[T]]) -> T:
     """Run `work` in an event loop; SIGINT and SIGTERM cancel it, and are ignored once it has ended.
 
-    Raises CommandError for every error of the library (its `__cause__` if more than the sentence is needed),
-    StoppedError for a signal.
+    Raises CommandError as `sentences` does, StoppedError for a signal.
     """
     import anyio
 
+    with sentences():
+        return anyio.run(_until_signal, work)
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Raise a CommandError for every error of the library (its `__cause__` if more than that is needed)."""
     from b2b_payments._errors import (
         AlreadyRunningError,
         AuthenticationError,
@@ -61,7 +68,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     )
 
     try:
-        return anyio.run(_until_signal, work)
+        yield
     except OutcomeUnknownError as error:
         raise CommandError(str(error), OUTCOME_UNKNOWN) from None
     except AuthenticationError as error:

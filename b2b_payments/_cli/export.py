@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, kept_note, print_json, run
+from b2b_payments._cli.command import (
+    USAGE,
+    Command,
+    CommandError,
+    StoppedError,
+    kept_note,
+    print_json,
+    run,
+    sentences,
+)
 from b2b_payments._cli.connection import Connection, connection_options, outage_option, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
 from b2b_payments._cli.streams import output as standard_output
@@ -119,13 +128,15 @@ def export(
 
 def _clean(connection: Connection, fleet: Fleet | None, output: str, format_: str | None) -> None:
     removed = 0
+    with sentences():
+        from b2b_payments._cli import stores
+
+        paths = [output] if fleet is None else stores.places(connection, fleet, output, format_)
 
     async def work() -> None:
         nonlocal removed
-        from b2b_payments._cli import stores
         from b2b_payments.export._location import location_of
 
-        paths = [output] if fleet is None else stores.places(connection, fleet, output, format_)
         for path in paths:
             removed += location_of(path).clean()
 

@@ -160,6 +160,19 @@ main()
 
 
 @pytest.mark.slow
+async def test_stopped_while_it_waits_for_a_pipe(tmp_path: Path) -> None:
+    """A stores file may be a pipe, such as `<(command)`; a signal ends the wait for its writer."""
+    stores = tmp_path / "stores.toml"
+    os.mkfifo(stores)
+    command = ("export", "--output", f"{tmp_path}/{{name}}.jsonl", "--stores", str(stores))
+    process = await start(None, *command)
+    writer = await asyncio.to_thread(open, stores, "w", encoding="utf-8")  # once the command has opened it
+    process.terminate()
+    assert await finished(process) == (-signal.SIGTERM, "", "")
+    writer.close()
+
+
+@pytest.mark.slow
 async def test_stopped_at_a_question() -> None:
     """Ctrl-C at a question ends the command as anywhere else, although its search had ended."""
     command = ["create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=2"]
