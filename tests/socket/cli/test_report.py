@@ -172,11 +172,7 @@ def test_page_has_all_figures_and_loads_nothing(service: Sandbox, tmp_path: Path
         (("nowhere.jsonl",), 1, "nowhere.jsonl does not exist"),
         ((".",), 1, ". is a folder"),
         (("payments.txt",), 2, "The format of 'payments.txt' is not known"),
-        (
-            ("payments.txt", "--format", "csv"),
-            1,
-            "payments.txt cannot be read as csv: 'created_at' is missing.",
-        ),
+        (("payments.txt", "--format", "csv"), 1, "cannot be read as csv: 'processing_status' is missing."),
         (("fifo", "--format", "jsonl"), 1, "fifo is not a regular file"),
         (("payments.txt", "--format", "parquet"), 1, "payments.txt cannot be read as parquet"),
         (("payments.txt", "--format", "sqlite"), 1, "payments.txt could not be read"),

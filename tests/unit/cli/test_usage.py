@@ -97,6 +97,10 @@ _OFFLINE = ("create-offline", "--customer-id", "1", "--currency", "USD", "--line
         (("get",), "Missing argument 'ID'"),
         (("get", "7", "--outage", "0"), "No such option '--outage'"),
         (("doctor", "--outage", "0"), "No such option '--outage'"),
+        (
+            ("create-offline", "--line", "0=2"),
+            "'0=2' is not an invoice's id and amount: give both, as in 13=20.00.",
+        ),
         (("get", "0"), "give a whole number, 1 or more, not '0'."),
         (("get", "9" * 39), "give a whole number, 1 or more, not '999"),
         (("list", "--q", " "), "'--q': it is empty: fill it in, or leave it out."),
