@@ -275,7 +275,16 @@ class PaginationError(B2BPaymentsError):
 
 
 class ExportError(B2BPaymentsError):
-    """An export could not be written or read back: e.g. the disk is full, or the target disappeared."""
+    """An export could not be written or read back: e.g. the disk is full, or the target disappeared.
+
+    `resumable` is False if an interrupted export cannot be resumed, so that it has to be started again.
+    """
+
+    resumable: bool = True
+
+    def __init__(self, message: str, *, resumable: bool = True) -> None:
+        super().__init__(message)
+        self.resumable = resumable
 
 
 class AlreadyRunningError(ExportError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 
 
 def main() -> None:
     """Run the command line, or exit with what to install if the extra `cli` is missing."""
+    # Until a command has something to clean up, Ctrl-C ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         for name in ("click", "rich"):
             import_module(name)

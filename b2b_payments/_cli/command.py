@@ -6,7 +6,8 @@ import json
 import re
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -45,12 +46,19 @@ class StoppedError(CommandError):
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work` in an event loop; SIGINT and SIGTERM cancel it.
+    """Run `work` in an event loop; SIGINT and SIGTERM cancel it, and are ignored once it has ended.
 
-    Raises CommandError for every error of the library, StoppedError for a signal.
+    Raises CommandError as `sentences` does, StoppedError for a signal.
     """
     import anyio
 
+    with sentences():
+        return anyio.run(_until_signal, work)
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Raise a CommandError for every error of the library (its `__cause__` if more than that is needed)."""
     from b2b_payments._errors import (
         AlreadyRunningError,
         AuthenticationError,
@@ -60,7 +68,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     )
 
     try:
-        return anyio.run(_until_signal, work)
+        yield
     except OutcomeUnknownError as error:
         raise CommandError(str(error), OUTCOME_UNKNOWN) from None
     except AuthenticationError as error:
@@ -73,7 +81,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     except AlreadyRunningError as error:
         raise CommandError(str(error), ALREADY_RUNNING) from None
     except B2BPaymentsError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(str(error)) from error
 
 
 # Settings that a command reads from the environment only.
@@ -97,14 +105,19 @@ async def _until_signal(work: Callable[[], Awaitable[T]]) -> T:
             scope.cancel()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Never removed: a second Ctrl-C must not interrupt the cleanup.
-            try:
-                loop.add_signal_handler(number, stop, number)
-            except NotImplementedError:  # on Windows
-                signal.signal(number, lambda number, _: loop.call_soon_threadsafe(stop, number))
-        return await work()
+        # Not by the loop, which would remove the handlers when it closes.
+        on_signals(lambda number, _: loop.call_soon_threadsafe(stop, number))
+        try:
+            return await work()
+        finally:
+            on_signals(signal.SIG_IGN)
     raise StoppedError(received[0])
+
+
+def on_signals(action: Any) -> None:
+    """Set what SIGINT and SIGTERM do: call a function, nothing (SIG_IGN), or end the process (SIG_DFL)."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, action)
 
 
 def print_json(report: Mapping[str, Any]) -> None:

@@ -198,12 +198,6 @@ _OPTIONS = (
         type=values.quota,
         help="Send at most N requests in any SECONDS; 'none' for no limit. [150/60]",
     ),
-    click.option(
-        "--outage",
-        metavar="SECONDS",
-        type=values.Number(0, 86_400),
-        help="How long to retry pages while the service is down. [300]",
-    ),
 )
 
 
@@ -215,12 +209,27 @@ def connection_options(function: Handler) -> Handler:
         *args: Any,
         base_url: str | None,
         quota: Quota | Literal["none"] | None,
-        outage: float | None,
         **others: Any,
     ) -> None:
-        function(*args, connection=Connection(base_url, quota, outage), **others)
+        function(*args, connection=Connection(base_url, quota), **others)
 
     return with_options(wrapper, _OPTIONS)
+
+
+def outage_option(function: Handler) -> Handler:
+    """Add the option --outage to a command that takes a `connection` and reads pages."""
+
+    @click.option(
+        "--outage",
+        metavar="SECONDS",
+        type=values.Number(0, 86_400),
+        help="How long to retry pages while the service is down. [300]",
+    )
+    @functools.wraps(function)
+    def wrapper(*args: Any, connection: Connection, outage: float | None, **others: Any) -> None:
+        function(*args, connection=replace(connection, outage=outage), **others)
+
+    return wrapper
 
 
 def sandbox_option(function: Handler) -> Handler:

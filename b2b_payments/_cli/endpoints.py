@@ -12,7 +12,13 @@ import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Command
-from b2b_payments._cli.connection import Connection, WriteResult, connection_options, sandbox_option
+from b2b_payments._cli.connection import (
+    Connection,
+    WriteResult,
+    connection_options,
+    outage_option,
+    sandbox_option,
+)
 from b2b_payments._cli.options import filter_options
 from b2b_payments._cli.output import show
 from b2b_payments._cli.values import AT_LEAST_ONE, PAYMENT_ID, WholeNumber
@@ -54,6 +60,7 @@ _SORT_KEYS = (
 )
 @click.option("--offset", metavar="N", type=WholeNumber(minimum=0), default=0, help="Skip N payments first.")
 @connection_options
+@outage_option
 @sandbox_option
 def list_(
     connection: Connection, selection: Selection, limit: int | None, sort_by: str, order: str, offset: int

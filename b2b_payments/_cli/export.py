@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, kept_note, print_json, run
-from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
+from b2b_payments._cli.command import (
+    USAGE,
+    Command,
+    CommandError,
+    StoppedError,
+    kept_note,
+    print_json,
+    run,
+    sentences,
+)
+from b2b_payments._cli.connection import Connection, connection_options, outage_option, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
 from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import TEXT
@@ -61,6 +70,7 @@ _CONTINUE = "The payments read so far are kept: run the same command with --resu
 @fleet_options(with_dask=True)
 @filter_options
 @connection_options
+@outage_option
 @sandbox_option
 @verbosity_options
 def export(
@@ -118,13 +128,15 @@ def export(
 
 def _clean(connection: Connection, fleet: Fleet | None, output: str, format_: str | None) -> None:
     removed = 0
+    with sentences():
+        from b2b_payments._cli import stores
+
+        paths = [output] if fleet is None else stores.places(connection, fleet, output, format_)
 
     async def work() -> None:
         nonlocal removed
-        from b2b_payments._cli import stores
         from b2b_payments.export._location import location_of
 
-        paths = [output] if fleet is None else stores.places(connection, fleet, output, format_)
         for path in paths:
             removed += location_of(path).clean()
 
@@ -184,7 +196,7 @@ def _export_one(
             raise
     except CommandError as failure:
         # Usage errors name their own remedy, as do those about an interrupted export that cannot be resumed.
-        has_remedy = failure.exit_code == USAGE or "start again without resuming" in str(failure).lower()
+        has_remedy = failure.exit_code == USAGE or not getattr(failure.__cause__, "resumable", True)
         if _kept(sinks) and not has_remedy:
             raise CommandError(f"{str(failure).rstrip('.')}. {_CONTINUE}", failure.exit_code) from None
         raise

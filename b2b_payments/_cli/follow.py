@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, with_names
-from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
+from b2b_payments._cli.connection import Connection, connection_options, outage_option, sandbox_option
 from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
 from b2b_payments._cli.values import TIME, Number, new_file
@@ -99,6 +99,7 @@ class State:
 )
 @overlap_option
 @connection_options
+@outage_option
 @sandbox_option
 def follow(
     connection: Connection, since: datetime | None, state: str | None, interval: float, overlap: float

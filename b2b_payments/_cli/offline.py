@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -12,8 +13,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError, Handler, with_names, with_options
-from b2b_payments._cli.connection import Connection, WriteResult, connection_options
+from b2b_payments._cli.command import (
+    USAGE,
+    Command,
+    CommandError,
+    Handler,
+    on_signals,
+    with_names,
+    with_options,
+)
+from b2b_payments._cli.connection import Connection, WriteResult, connection_options, outage_option
 from b2b_payments._cli.values import (
     AT_LEAST_ONE,
     TEXT,
@@ -119,6 +128,7 @@ def _payment_options(function: Handler) -> Handler:
 )
 @click.option("--yes", is_flag=True, help="Do not check first whether the external id is taken.")
 @connection_options
+@outage_option
 def create_offline(connection: Connection, payment: OfflinePayment, unless_exists: bool, yes: bool) -> None:
     """Record an offline payment, once, and print its id.
 
@@ -172,6 +182,7 @@ def _confirm_if_taken(connection: Connection, external_id: str) -> None:
         taken.extend(f"{one.id} ({one.total.amount} {one.total.currency})" for one in same)
 
     connection.call(search)
+    on_signals(signal.SIG_DFL)  # since the command goes on
     if not taken:
         return
     subject = f"Payment {taken[0]} has" if len(taken) == 1 else f"Payments {enumerated(taken)} have"

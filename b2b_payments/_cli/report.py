@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,13 @@ import click
 
 from b2b_payments._cli.command import USAGE, Command, CommandError
 from b2b_payments._cli.output import write_file
-from b2b_payments._cli.streams import require_output
+from b2b_payments._cli.streams import output_error, require_output
 from b2b_payments._cli.values import TEXT, new_file
 from b2b_payments._formats import FORMATS
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from b2b_payments._reporting.summary import Summary
     from b2b_payments._reporting.wording import Section
@@ -125,25 +127,34 @@ def _write(page: str, name: str, summary: Summary, notes: list[str]) -> None:
 
 
 def _print(summary: Summary, notes: list[str]) -> None:
+    from b2b_payments._cli.terminal import console_on
+
+    console = console_on(sys.stdout)
+    try:
+        for part in _parts(summary, notes):
+            console.print(part)
+    except OSError as error:
+        raise output_error(error) from None
+
+
+def _parts(summary: Summary, notes: list[str]) -> Iterator[Text | Table]:
     from rich.text import Text
 
-    from b2b_payments._cli.terminal import console_on
     from b2b_payments._printable import counted, printable
     from b2b_payments._reporting.wording import by_payments, currency_name, money, sections
 
-    console = console_on(sys.stdout)
-    console.print(Text(f"{counted(summary.payments, 'payment')}."))
+    yield Text(f"{counted(summary.payments, 'payment')}.")
     for note in notes:
-        console.print(Text(printable(note)))
+        yield Text(printable(note))
     for currency, totals in by_payments(summary):
         whole = f"{counted(totals.whole.payments, 'payment')}, {money(totals.whole.total)}"
-        console.print()
-        console.print(Text(f"{currency_name(currency)}: {whole}", style="bold"))
+        yield Text()
+        yield Text(f"{currency_name(currency)}: {whole}", style="bold")
         for section in sections(summary, totals):
-            console.print()
-            console.print(_table(section))
+            yield Text()
+            yield _table(section)
             if section.note:
-                console.print(Text(f"  {section.note}"))
+                yield Text(f"  {section.note}")
 
 
 def _table(section: Section) -> Table:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from anyio import sleep
 
-from b2b_payments._cli.command import CommandError, StoppedError, kept_note, print_json, run
+from b2b_payments._cli.command import USAGE, CommandError, StoppedError, kept_note, print_json, run, sentences
 from b2b_payments._cli.connection import Connection
 from b2b_payments._cli.options import Fleet, Verbosity
 from b2b_payments._cli.progress import StoresProgress
@@ -102,12 +102,11 @@ def _run(
     every: float | None = None,
 ) -> None:
     progress = StoresProgress(verbosity)
-    stores: list[Store] = []
+    stores = _selected(fleet, connection)
     ended = False
 
     async def work() -> None:
         nonlocal ended, progress
-        stores.extend(_selected(fleet, connection))
         _note_fewer_at_once(fleet, concurrency, len(stores))
         while True:
             progress.stores = len(stores)
@@ -128,7 +127,8 @@ def _run(
             _print_report(report, stores, as_json=as_json)
         if isinstance(failure, StoppedError) and report.stores:
             ended = ended or (every is None and report.complete)
-            failure.outcome = f": {report}. {_state_after_stop(report, remedy)}"
+            in_round = "" if every is None else " in this round"
+            failure.outcome = f": {report}{in_round}. {_state_after_stop(report, remedy)}"
         if not (ended and isinstance(failure, StoppedError)):
             raise
     else:
@@ -241,13 +241,19 @@ def _raise_unexpected(report: StoresReport) -> None:
 
 
 def _selected(fleet: Fleet, connection: Connection) -> list[Store]:
-    """Return the stores that --only and --shard select. Raises CommandError for unknown names."""
-    stores = read_stores(
-        fleet.path, base_url=connection.base_url, quota=connection.quota, retry=connection.retry
-    )
+    """Return the stores that --only and --shard select. Raises CommandError, also for unknown names.
+
+    Not called in an event loop: the file may be a pipe, whose writer only Ctrl-C ends the wait for.
+    """
+    with sentences():
+        stores = read_stores(
+            fleet.path, base_url=connection.base_url, quota=connection.quota, retry=connection.retry
+        )
     known = [store.name for store in stores]
     if unknown := [name for name in fleet.only if name not in known]:
-        raise CommandError(f"{fleet.path} has no store {', '.join(unknown)}; it has {', '.join(known)}.")
+        raise CommandError(
+            f"{fleet.path} has no store {', '.join(unknown)}; it has {', '.join(known)}.", USAGE
+        )
     if fleet.only:
         stores = [store for store in stores if store.name in fleet.only]
     return stores if fleet.shard is None else [store for store in stores if store.in_shard(*fleet.shard)]

@@ -28,6 +28,8 @@ class _Printable(io.TextIOWrapper):
 
     def __init__(self, bare: TextIO, *, lossy: bool) -> None:
         encoding = "utf-8" if codecs.lookup(bare.encoding).name == "ascii" else bare.encoding
+        if isinstance(bare, io.TextIOWrapper):
+            bare.reconfigure(encoding=encoding, errors="backslashreplace")
         super().__init__(bare.buffer, encoding, errors="backslashreplace", write_through=True)
         self.bare = bare
         self._lossy = lossy

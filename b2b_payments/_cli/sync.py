@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, run
-from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
+from b2b_payments._cli.connection import Connection, connection_options, outage_option, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, fleet_options, overlap_option, verbosity_options
 from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
 
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 )
 @fleet_options(with_dask=False)
 @connection_options
+@outage_option
 @sandbox_option
 @verbosity_options
 def sync(

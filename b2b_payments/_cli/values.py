@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from b2b_payments._models import OfflineLineItem
     from b2b_payments._quota import Quota
 
-_DIGITS = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_DIGITS = re.compile(r"[+-]?[0-9]{1,38}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 
@@ -170,7 +170,7 @@ def line_item(text: str) -> OfflineLineItem:
 
     invoice, _, amount = text.partition("=")
     number = parse_whole(invoice)
-    if number is None or not amount:
+    if number is None or number < 1 or not amount:
         raise click.BadParameter(
             f"{shown(text)} is not an invoice's id and amount: give both, as in 13=20.00."
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ _MIN_EXTENSION = 1.0  # seconds by which a wait must end later than the one last
 @contextmanager
 def object_store_waits_shown() -> Iterator[None]:
     """Print how long an object store has not answered, for commands that show no progress."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that temporary files are removed
     over = Flag()
 
     def watch() -> None:

@@ -25,7 +25,7 @@ from b2b_payments._models.description import Field, FieldKind, fields_of
 from b2b_payments._models.extra import json_of, of_dicts_and_lists
 from b2b_payments._models.plain_data import checked_data
 from b2b_payments._printable import enumerated, unset_field
-from b2b_payments._protocol.json import decode_part, decode_row_alone, encode, members_of, repaired
+from b2b_payments._protocol.json import decode_part, decode_row, encode, members_of, repaired
 from b2b_payments._protocol.listing import Listing
 
 T = TypeVar("T")
@@ -81,7 +81,9 @@ def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]
 
     def read_alone(place: int, row: bytes | msgspec.Raw) -> Payment:
         try:
-            return structure_payment(decode_row_alone(row), f"payment {listing.heads[place].id}: $")
+            return structure_payment(
+                decode_row(row, is_measured=False), f"payment {listing.heads[place].id}: $"
+            )
         except ResponseDecodeError:
             del row  # a traceback with local variables would show it
             raise

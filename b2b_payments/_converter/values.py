@@ -5,24 +5,17 @@ Readers raise `UnreadableError`.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
 from b2b_payments._converter.unreadable import UnreadableError
-from b2b_payments._models.decimals import EXACT, decimal_of, decimal_text, is_whole
-from b2b_payments._models.moment import microseconds_of, moment_of
+from b2b_payments._models.decimals import EXACT, decimal_of, decimal_text, is_whole, whole_of
+from b2b_payments._models.moment import iso_moment, microseconds_of, moment_of
 from b2b_payments._models.money import is_amount
 
 _MAX_EXPONENT: Final = 12  # of epoch seconds: more than the year 9999 needs
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
-
-_ISO = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
-    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
-)
 
 
 def read_text(value: object) -> str:
@@ -38,10 +31,7 @@ def read_text(value: object) -> str:
 
 def read_whole_number(value: object) -> int:
     """Read a whole number, also from digits in a string."""
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
-        return int(value)
-    # Read a float by its digits: the binary value of 1e23 is another integer.
-    number = int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() else value
+    number = whole_of(value)
     if is_whole(number):
         return number
     raise UnreadableError(value, "a whole number")
@@ -78,10 +68,8 @@ def read_moment(value: object) -> datetime:
 
     Digits beyond microseconds, the most that a datetime holds, are cut.
     """
-    if isinstance(value, str) and _ISO.fullmatch(value):
-        with suppress(ValueError, OverflowError):
-            moment = datetime.fromisoformat(value)
-            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if isinstance(value, str) and (moment := iso_moment(value)) is not None:
+        return moment
     expected = "epoch seconds or ISO 8601, in the years 1 to 9999"
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
         seconds = _number(value)

@@ -25,6 +25,7 @@ Every setting is explicit: defaults would come from `decimal.DefaultContext`, wh
 # than nine digits may be out of its range, which raises in one context and results in NaN in another.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?", re.ASCII)
 
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 
 INTEGER_LIMIT: Final = 10**38
 """All ids, codes and times of the service are smaller: a guard against numbers of thousands of digits."""
@@ -37,8 +38,10 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 def whole_of(value: object) -> int | None:
     """Return a whole number, which the service may send as digits in a string [seen], or None."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        return int(value)
+    if isinstance(value, str):
+        return int(value) if _WHOLE.fullmatch(value) else None
+    if isinstance(value, float) and value.is_integer():
+        return int(Decimal(repr(value)))  # by its digits: the binary value of 1e23 is another integer
     return value if type(value) is int else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -9,6 +11,10 @@ from b2b_payments._errors import ConfigurationError, shown
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_ISO: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
+    r"(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
 
 
 def microseconds_of(moment: datetime) -> int:
@@ -19,6 +25,15 @@ def microseconds_of(moment: datetime) -> int:
 def moment_of(microseconds: int) -> datetime:
     """Return the UTC datetime this many microseconds after 1970."""
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def iso_moment(text: str) -> datetime | None:
+    """Return the UTC datetime of a time in ISO 8601, in UTC if it has no time zone; None for other text."""
+    if _ISO.fullmatch(text):
+        with suppress(ValueError, OverflowError):
+            moment = datetime.fromisoformat(text)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None
 
 
 def in_utc(value: datetime) -> datetime:

@@ -56,16 +56,15 @@ def _check_optional_id(_: object, field: attrs.Attribute[Any], value: object) ->
 
 
 def _check_id(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigurationError(f"{field.name} is {type(value).__name__}, not a number: give an int.")
-    if not is_whole(int(value)):
-        raise ConfigurationError(f"{field.name} has too many digits: give one of the service's ids.")
+    if not is_whole(value) or value < 1:
+        raise ConfigurationError(f"{field.name} must be a whole number of at least 1, not {shown(value)}.")
 
 
 def _check_funding_status(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    _check_optional_id(_, field, value)
-    if value not in {None, 0, 1, 2, 3}:
-        raise ConfigurationError(f"{field.name} {value} is unknown: give 0, 1, 2 or 3, or leave it out.")
+    if value is not None and not (is_whole(value) and 0 <= value <= 3):
+        raise ConfigurationError(
+            f"{field.name} {shown(value)} is unknown: give 0, 1, 2 or 3, or leave it out."
+        )
 
 
 def _processing_status(value: ProcessingStatus | int | None) -> ProcessingStatus | None:

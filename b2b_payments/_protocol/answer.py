@@ -294,7 +294,7 @@ def _code(body: Mapping[str, Any]) -> int | None:
     code = body.get("code")
     if isinstance(code, str) and len(code) > _MAX_CODE_DIGITS:
         return None
-    return int(code) if type(code) is float and code.is_integer() else whole_of(code)
+    return whole_of(code)
 
 
 def _error(request: Request, answer: Answer, base_url: str, body: Any, code: int | None) -> APIError:

@@ -111,24 +111,16 @@ def decode_part(body: bytes | msgspec.Raw) -> Any:
     return decode_part(whole)
 
 
-def decode_row(row: bytes | msgspec.Raw) -> Any:
-    """Decode the row of a payment like `decode_part`. The error names the payment if its id can be read."""
-    try:
-        return decode_numbers(row)  # as `decode_part` does, at the cost of one call less
-    except (ValueError, ArithmeticError, RecursionError):
-        pass
-    try:
-        return decode_part(row)
-    except ResponseDecodeError as error:
-        name_payment(error, row)
-        del row
-        raise
+def decode_row(row: bytes | msgspec.Raw, *, is_measured: bool = True) -> Any:
+    """Decode the row of a payment. The error names the payment if its id can be read.
 
-
-def decode_row_alone(row: bytes | msgspec.Raw) -> Any:
-    """Decode the row of a payment like `decode`, at its level in a page. The error is as in `decode_row`."""
+    If the limits of its page were not checked, those of the row are, at its level in a page.
+    """
+    if is_measured:
+        with suppress(ValueError, ArithmeticError, RecursionError):
+            return decode_numbers(row)  # as `decode_part` does, at the cost of one call less
     try:
-        return decode(b"[[%b]]" % row)[0][0]
+        return decode_part(row) if is_measured else decode(b"[[%b]]" % row)[0][0]
     except ResponseDecodeError as error:
         name_payment(error, row)
         del row

@@ -20,7 +20,7 @@ from b2b_payments._protocol.belonging import OF_PAGE, OF_STORE, OF_TOTAL, check_
 from b2b_payments._protocol.json import (
     check_measure,
     decode_part,
-    decode_row_alone,
+    decode_row,
     exact_number,
     name_payment,
     repaired,
@@ -183,7 +183,7 @@ def _name_payment_in(body: bytes, error: ResponseDecodeError) -> None:
     with suppress(ValueError, RecursionError):
         for row in _rows.decode(repaired(body)).data:
             try:
-                decode_row_alone(row)
+                decode_row(row, is_measured=False)
             except ResponseDecodeError:
                 name_payment(error, row)
                 return

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 import attrs
 
 from b2b_payments._errors import ResponseDecodeError
-from b2b_payments._models.decimals import decimal_of, is_whole, whole_of
+from b2b_payments._models.decimals import EXACT, decimal_of, is_whole, whole_of
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.enums import OrderBy, SortBy
+from b2b_payments._models.moment import iso_moment, microseconds_of
 from b2b_payments._models.payment import Payment
 from b2b_payments._printable import define, frozen
 from b2b_payments._protocol.answer import kind_of
@@ -180,12 +182,22 @@ def _whole(value: object, path: str) -> int:
     raise ResponseDecodeError(f"Expected a whole number at {path}, found {kind_of(value)}.", paths=[path])
 
 
+def epoch_seconds(moment: datetime) -> Key:
+    """Return a datetime in epoch seconds, exactly."""
+    microseconds = microseconds_of(moment)
+    if microseconds % 1_000_000 == 0:
+        return microseconds // 1_000_000
+    return Decimal(microseconds).scaleb(-6, EXACT)
+
+
 def _number(value: object, path: str, payment_id: int) -> Key:
     if is_whole(value):
         return value
+    if isinstance(value, str) and (moment := iso_moment(value)) is not None:
+        return epoch_seconds(moment)
     if isinstance(value, (float, str, Decimal)):
         number = value if isinstance(value, Decimal) else decimal_of(str(value))
         if number is not None and number.is_finite() and number.adjusted() < MAX_DIGITS:
             return number
-    what = f"payment {payment_id}: expected epoch seconds at {path}"
+    what = f"payment {payment_id}: expected a time at {path}"
     raise ResponseDecodeError(f"{what}, found {kind_of(value)}.", paths=[path])

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import attrs
 
 from b2b_payments._errors import ConfigurationError
-from b2b_payments._models.decimals import EXACT
-from b2b_payments._models.moment import in_utc, microseconds_of
+from b2b_payments._models.moment import in_utc
 from b2b_payments._printable import define, frozen
-from b2b_payments._walk.page import Key, Order, SortedPage, negated
+from b2b_payments._walk.page import Key, Order, SortedPage, epoch_seconds, negated
 from b2b_payments._walk.search import SeenRow
-
-
-def epoch_seconds(moment: datetime) -> Key:
-    """Return a datetime in epoch seconds, exactly."""
-    microseconds = microseconds_of(moment)
-    if microseconds % 1_000_000 == 0:
-        return microseconds // 1_000_000
-    return Decimal(microseconds).scaleb(-6, EXACT)
 
 
 def _utc(name: str, value: Any) -> datetime | None:

@@ -119,7 +119,9 @@ async def _run(
 
 
 def _check_start(source: Source, checkpoint: Checkpoint | None) -> None:
-    if checkpoint is not None and source.checkpoint() != checkpoint:
+    if checkpoint is not None and (start := source.checkpoint()) != checkpoint:
+        if checkpoint.get("version") != start["version"]:  # walks read older ones, but write them differently
+            raise _other_version(start["version"])
         raise ConfigurationError(
             "begin returned a walk that does not start at the checkpoint, so payments would be repeated or "
             "missing: pass it on, with the same channels, as in client.payments.list(checkpoint=checkpoint)."
@@ -138,9 +140,7 @@ class _ResumePoint:
 def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePoint:
     """Read a checkpoint. Raises ConfigurationError for another version or query, otherwise ExportError."""
     if checkpoint.get("version") != _VERSION:
-        raise ConfigurationError(
-            f"The interrupted export's checkpoint is not of version {_VERSION}: start again without resuming."
-        )
+        raise _other_version(_VERSION)
     try:
         packed = msgspec.convert(checkpoint, _Packed)
         account = Account.unpack(packed.account)
@@ -148,13 +148,21 @@ def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePo
     except ValueError:
         is_damaged = True
     if is_damaged:
-        raise ExportError("The export's checkpoint is damaged: start again without resuming.")
+        raise ExportError(
+            "The export's checkpoint is damaged: start again without resuming.", resumable=False
+        )
     if account.query != query:
         raise ConfigurationError(
             f"The interrupted export had other filters: {_differences(account.query, query)}. "
             "Resume it with the same filters, or start again without resuming."
         )
     return _ResumePoint(account, packed.walk, packed.finished)
+
+
+def _other_version(version: int) -> ConfigurationError:
+    return ConfigurationError(
+        f"The interrupted export's checkpoint is not of version {version}: start again without resuming."
+    )
 
 
 class _Packed(msgspec.Struct):

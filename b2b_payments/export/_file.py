@@ -103,6 +103,14 @@ def reading(subject: object) -> Iterator[None]:
         raise ExportError(f"{subject} could not be read: {_reason(error)}.") from None
 
 
+def require_file(path: Path, subject: object, writer: str) -> None:
+    """Raise an ExportError unless a file is there, which `writer` could have written."""
+    if not path.is_file():
+        others = "is not a regular file" if path.exists() else "does not exist"
+        problem = "is a folder" if path.is_dir() else others
+        raise ExportError(f"{subject} {problem}: name a file that {writer} has written.")
+
+
 def path_of(path: object) -> PathLike:
     """Return the path in a file URL, or the path itself. Raises ConfigurationError for anything else."""
     if not isinstance(path, str | os.PathLike):

@@ -306,7 +306,8 @@ class Log:
         if header.format != self._format:
             raise ExportError(
                 f"The interrupted export to {self._path} has the format {shown(header.format)}, not "
-                f"{self._format!r}: resume it in its own format, or start again without resuming."
+                f"{self._format!r}: resume it in its own format, or start again without resuming.",
+                resumable=False,
             )
         return header, line
 
@@ -314,7 +315,8 @@ class Log:
         other = ", or another export has taken over" if self._folder.contested else ""
         return ExportError(
             f"The log of the export to {self._path} cannot be used: {problem}{other}. "
-            "Start again without resuming."
+            "Start again without resuming.",
+            resumable=False,
         )
 
 

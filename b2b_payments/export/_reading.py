@@ -28,6 +28,7 @@ from b2b_payments.export._account import Entry, FastPayment, entries_of, entry_o
 from b2b_payments.export._csv import read_columns
 from b2b_payments.export._database import FileDatabase, as_export_error, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
+from b2b_payments.export._file import require_file
 from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._parquet import row_batches
 from b2b_payments.export._postgres import PostgresDatabase, Server
@@ -73,15 +74,15 @@ def read_payments(path: Path, format_: str) -> Iterator[Read]:
     Raises ExportError if it cannot be read, ConfigurationError if the format's extra is missing.
     """
     read = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}.get(format_)
-    if not path.is_file():
-        problem = "is a folder" if path.is_dir() else "does not exist"
-        raise ExportError(f"{path} {problem}: name a file that an export or a sync has written.")
+    require_file(path, path, "an export or a sync")
     try:
         yield from _database(path, DATABASES[format_]) if read is None else read(path)
     except B2BPaymentsError:
         raise  # some are ValueErrors, too, but already have a complete message
     except (OSError, ValueError, LookupError, OverflowError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing"
         raise ExportError(f"{path} cannot be read as {format_}: {reason}.") from None
 
 

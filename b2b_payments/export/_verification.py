@@ -17,7 +17,7 @@ from b2b_payments._tables.columns import TABLES
 from b2b_payments.export._account import Sums
 from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._database import opened
-from b2b_payments.export._file import PathLike, path_of, reading
+from b2b_payments.export._file import PathLike, path_of, reading, require_file
 from b2b_payments.export._manifest import (
     MANIFEST,
     Manifest,
@@ -40,9 +40,7 @@ def verify(path: PathLike) -> Manifest:
     if something cannot be read, and ConfigurationError if the format's extra is missing.
     """
     with local_copy(path) as target:
-        if not target.is_file():
-            problem = "is a folder" if target.is_dir() else "does not exist"
-            raise ExportError(f"{path} {problem}: name a file that an export has written.")
+        require_file(target, path, "an export")
         manifest = read_manifest(target)
         if manifest.format not in FORMATS:
             raise ExportError(f"The manifest of {path} names an unknown format: update this library.")

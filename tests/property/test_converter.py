@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from decimal import Decimal
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from b2b_payments._converter import (
+    from_wire,
     structure_list,
     structure_payment,
     structure_rows,
@@ -19,10 +22,21 @@ from b2b_payments._converter import (
 )
 from b2b_payments._errors import ResponseDecodeError
 from b2b_payments._models import Payment, Transaction
-from b2b_payments._protocol.json import decode
+from b2b_payments._models.decimals import EXACT
+from b2b_payments._models.moment import microseconds_of
+from b2b_payments._protocol.json import decode, encode
 from b2b_payments._protocol.listing import Head, Listing
+from b2b_payments._walk.page import Order, keyed
 from tests.support.examples import LISTED_PAYMENT
-from tests.support.strategies import REQUIRED, json_values, payments, transactions
+from tests.support.strategies import (
+    REQUIRED,
+    bare_fees,
+    fees,
+    json_values,
+    long_numbers,
+    payments,
+    transactions,
+)
 
 
 @pytest.mark.slow
@@ -32,6 +46,20 @@ def test_a_payment_round_trips(wire: dict[str, Any]) -> None:
     before = copy.deepcopy(wire)
     payment = structure_payment(wire)
     assert json.loads(json.dumps(to_wire(payment))) == wire == before
+
+
+@pytest.mark.slow
+@given(payments, st.lists(fees | bare_fees, max_size=3), long_numbers | json_values)
+def test_a_payment_is_read_from_its_wire_object(
+    wire: dict[str, Any], all_fees: list[object], detail: object
+) -> None:
+    """A payment is read back from its wire object unchanged, but for a detail that no float holds exactly."""
+    payment = structure_payment(decode(encode({**wire, "fees": all_fees, "details": {"x": detail}})))
+    again = from_wire(Payment, to_wire(payment))
+    assert to_wire(again) == to_wire(payment)
+    assert json.loads(json.dumps(to_wire(payment))) == to_wire(payment)
+    assert attrs.evolve(again, details=payment.details) == payment
+    assert isinstance(detail, Decimal) or again == payment
 
 
 @pytest.mark.slow
@@ -75,6 +103,7 @@ PLACES: list[tuple[str | int, ...]] = [
 ]
 """Paths in the example payment."""
 
+_ORDER = Order("created_at", descending=False)
 junk = json_values | st.floats() | st.decimals() | st.integers() | st.text(alphabet="0123456789eE+-._ NaInf")
 
 
@@ -128,6 +157,23 @@ def test_junk_in_a_page_is_read_as_in_an_object(place: tuple[str | int, ...], va
         assert [path.partition("$")[2] for path in caught.value.paths] == [
             path.partition("data[0]")[2] for path in outcome.paths
         ]
+
+
+@given(
+    junk | st.integers(-(10**19), 10**19).map(str) | st.sampled_from(["+7", 7.0, "07"]),
+    junk | st.datetimes().map(str) | st.sampled_from(["2024-05-01T12:00:00.25+02:00", "2024-05-01 12:00Z"]),
+)
+def test_an_id_and_a_time_that_a_payment_has_are_read_in_a_list(payment_id: object, created: object) -> None:
+    """A walk reads every id and time that the converter reads, as the same number and the same instant."""
+    wire = LISTED_PAYMENT | {"id": payment_id, "createdAt": created}
+    payment = read_or_refuse(wire)
+    if isinstance(payment, Payment):
+        page = keyed(
+            Listing([Head(payment_id, created)], b"", 0, None, None), _ORDER, limit=1, full_size=False
+        )
+        assert list(page.ids) == [payment.id]
+        [key] = page.keys
+        assert int(EXACT.scaleb(Decimal(key), 6)) == microseconds_of(payment.created_at)
 
 
 @given(json_values)

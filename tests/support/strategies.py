@@ -54,6 +54,8 @@ line_items = _objects(
     },
 )
 fees = _objects({}, {"type": texts, "description": optional_texts, "amount": numbers | fee_floats | amounts})
+long_numbers = st.decimals(min_value=-(10**9), max_value=10**9, allow_nan=False, places=25)
+bare_fees = numbers | fee_floats | amounts | long_numbers
 transactions = _objects(
     {"type": texts},
     {

@@ -125,6 +125,7 @@ def test_types_of_other_models() -> None:
         ("lineItems", {}, "line_items", ()),
         ("fees", {}, "fees", ()),
         ("fees", [1.5, {"type": "a"}, 2], "fees", (Fee(amount="1.5"), Fee("a"), Fee(amount=2))),
+        ("fees", ["0.1234567890123456789"], "fees", (Fee(amount="0.1234567890123456789"),)),
         ("allowedStatuses", {}, "allowed_statuses", ()),
         ("allowedOperations", {}, "allowed_operations", ()),
         ("lineItems", [{"amount": []}], "line_items", (LineItem(),)),
@@ -194,6 +195,7 @@ def test_a_required_field_must_be_present(field: str) -> None:
         ("allowedStatuses", {"0": 1}, "allowedStatuses"),
         ("channelId", [], "channelId"),
         ("fees", ["1_000"], "fees[0].amount"),
+        ("fees", ["free"], "fees[0].amount"),
         ("fees", [True], "fees[0]"),
         ("lineItems", [{}, 3], "lineItems[1]"),
         ("lineItems", [{"amount": {"code": "USD", "value": "x"}}], "lineItems[0].amount.value"),
@@ -414,14 +416,15 @@ def test_the_vendors_offline_payment() -> None:
 
 def test_an_offline_payment_sends_no_nulls() -> None:
     """Fields of an offline payment that were not set are not sent, except `details`, which is required."""
-    payment = OfflinePayment(113, "usd", [OfflineLineItem(13, Decimal("0E-8"))], channel_id=0, external_id="")
+    items = [OfflineLineItem(13, Decimal("0E-8"))]
+    payment = OfflinePayment(113, "usd", items, funding_status=0, external_id="")
     assert offline_payment_body(payment) == {
         "customerId": "113",
         "currency": "USD",
         "lineItems": [{"invoiceId": 13, "amount": "0.00000000"}],
         "details": {},
         "externalId": "",
-        "channelId": 0,
+        "fundingStatus": 0,
     }
 
 

@@ -92,7 +92,7 @@ async def _connected(dask: Any) -> AsyncIterator[Any]:
     client = import_distributed().Client(address, security=security, asynchronous=True, set_as_default=False)
     try:
         await client
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever else listens there may answer anything
         await client.close()
         raise ConfigurationError(
             f"No Dask scheduler answers at {shown(address)} ({type(error).__name__})."

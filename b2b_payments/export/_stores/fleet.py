@@ -83,6 +83,7 @@ async def export_stores(
     refuse_duplicates(all_stores)
     if dask is not None:
         check_sendable(all_stores)
+        places = places.absolute  # a worker may have been started in another folder
     local = dask is None or dask == LOCAL
     if local:
         # Two variables may hold the same token.

@@ -33,6 +33,11 @@ class Places:
         before = f"{self.pattern.partition(NAME)[0]}x"
         return before.rpartition("/")[0] if is_url(self.pattern) else str(Path(before).parent)
 
+    @property
+    def absolute(self) -> Places:
+        """The same places, for a process with another working folder."""
+        return self if is_url(self.pattern) else Places(os.path.abspath(self.pattern), self.format)
+
     def of(self, store: Store) -> str:
         """Return the path or URL of a store's file."""
         place = self.pattern.replace(NAME, store.name)

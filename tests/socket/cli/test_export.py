@@ -250,24 +250,6 @@ def test_stopped_before_the_first_page(service: Sandbox, tmp_path: Path) -> None
     assert _names(tmp_path) == []
 
 
-def test_stopped_where_event_loops_handle_no_signals(
-    service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Commands run, and end in the same way, with an event loop such as that of Windows."""
-
-    def unsupported(*_: object) -> None:
-        raise NotImplementedError
-
-    monkeypatch.setattr(asyncio.unix_events._UnixSelectorEventLoop, "add_signal_handler", unsupported)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        assert invoke(service, "get", "1").exit_code == 0
-        test_stopped_before_the_first_page(service, tmp_path)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
 def test_stopped_after_the_end(service: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C after the file was written changes nothing: the summary is printed, and the exit code is 0."""
     path = tmp_path / "payments.jsonl"
@@ -301,8 +283,10 @@ def test_resumed_from_a_damaged_log(service: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     sink = JSONLSink(path)
     sink.open()
-    sink.commit({"version": 1, "finished": False, "walk": None, "account": Account({}).pack()})
+    sink.commit({"version": 1, "finished": False, "walk": None, "account": {}})
     sink.close(complete=False)
+    message = sentence(invoke(service, "export", "--output", str(path), "--resume"), 1)
+    assert message == "Error: The export's checkpoint is damaged: start again without resuming."
     segment = tmp_path / ".p.jsonl.export" / "00000001"
     segment.write_bytes(segment.read_bytes().replace(b"jsonl", b"jsonk"))
     message = sentence(invoke(service, "export", "--output", str(path), "--resume"), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections import defaultdict
@@ -171,7 +172,8 @@ def test_page_has_all_figures_and_loads_nothing(service: Sandbox, tmp_path: Path
         (("nowhere.jsonl",), 1, "nowhere.jsonl does not exist"),
         ((".",), 1, ". is a folder"),
         (("payments.txt",), 2, "The format of 'payments.txt' is not known"),
-        (("payments.txt", "--format", "csv"), 1, "payments.txt cannot be read as csv"),
+        (("payments.txt", "--format", "csv"), 1, "cannot be read as csv: 'processing_status' is missing."),
+        (("fifo", "--format", "jsonl"), 1, "fifo is not a regular file"),
         (("payments.txt", "--format", "parquet"), 1, "payments.txt cannot be read as parquet"),
         (("payments.txt", "--format", "sqlite"), 1, "payments.txt could not be read"),
         (("payments.txt", "--html", "report.pdf"), 2, "'report.pdf' does not end with .html"),
@@ -188,6 +190,7 @@ def test_unreadable_files(
 ) -> None:
     """A file that does not exist or cannot be read is named in one sentence."""
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
     for name in ("payments.txt", "same.html"):
         Path(name).write_text("id\nnonsense\n", encoding="utf-8")
     assert says in sentence(invoke(None, "report", *args), code)

@@ -131,6 +131,18 @@ def test_full_streams(streams: Streams, service: Sandbox, tmp_path: Path) -> Non
     assert message.startswith(f"Error: Payment {new} was recorded, but standard output failed: No space left")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_report_in_any_encoding(streams: Streams, service: Sandbox, tmp_path: Path, encoding: str) -> None:
+    """A report is printed whatever characters the output can hold; a full output is one sentence."""
+    path = str(tmp_path / "payments.jsonl")
+    assert invoke(service, "export", "--output", path).exit_code == 0
+    output = io.TextIOWrapper(io.BytesIO(), encoding)
+    assert streams.run("report", path, stdout=output) == (0, "")
+    assert b"Payments" in output.buffer.getvalue()
+    with open("/dev/full", "w", encoding=encoding) as full:
+        assert streams.run("report", path, stdout=full) == (1, FULL)
+
+
 def test_report_whose_reader_has_gone(streams: Streams, service: Sandbox, tmp_path: Path) -> None:
     """If the reader of a report closes the pipe, the command ends quietly."""
     path = str(tmp_path / "payments.csv")

@@ -22,6 +22,7 @@ from b2b_payments.export._database import opened
 from b2b_payments.export._file import Lock
 from b2b_payments.export._reading import DATABASES
 from b2b_payments.sandbox import Fault, Rules, Sandbox
+from tests.socket.cli.fleet import write
 from tests.support.program import WITHOUT_PROGRESS, finished, invoke, sentence, start, stop_when_done
 from tests.support.synced import ENDINGS, held_in, versions_of
 
@@ -294,6 +295,28 @@ async def test_sync_every(tmp_path: Path) -> None:
         rest = (await process.communicate())[1].decode()
     assert process.returncode == 143
     assert rest.endswith(f"Stopped by SIGTERM: the copy in {path} is kept, and the next sync continues it.\n")
+
+
+@pytest.mark.slow
+async def test_sync_every_of_stores_stopped(tmp_path: Path) -> None:
+    """If --every is stopped during a later round, the count is said to be of that round."""
+    async with Sandbox(payments=30) as sandbox:
+        stores = write(tmp_path, {"north": sandbox})
+        command = ("sync", "--stores", stores, "--to", f"{tmp_path}/{{name}}.sqlite", "--every", "1")
+        process = await start(None, *command, terminal={"GOOD_TOKEN": str(sandbox.auth.access_token)})
+        assert process.stderr is not None
+        arrived = asyncio.Event()
+        assert await process.stderr.readline() == b"1 of 1 store complete.\n"
+        sandbox.order(Fault.HANG_BEFORE, share=1)
+        sandbox.answer_with(lambda _: arrived.set())
+        await arrived.wait()
+        process.terminate()
+        code, _, err = await finished(process)
+    assert code == 143
+    assert err.endswith(
+        "Stopped by SIGTERM: 0 of 1 store complete in this round. The payments read so far are kept. "
+        "To continue, run the same command again.\n"
+    )
 
 
 def test_copy_that_is_being_synced(service: Sandbox, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import re
 import signal
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
 
 from b2b_payments.sandbox import Fault, Rules, Sandbox
-from tests.support.program import finished, invoke, start
+from tests.support.program import finished, invoke, start, whole_environment
 
 
 async def respond(sandbox: Sandbox, answer: str, *command: str) -> tuple[bytes, int, int | None, bytes]:
@@ -136,3 +138,53 @@ async def test_verbosity(tmp_path: Path) -> None:
         assert "DEBUG RequestStarted call=payments.list" in await stderr_of("-q", "--log-level", "debug")
     contradiction = invoke(None, "export", "--output", "p.jsonl", "--quiet", "--verbose")
     assert (contradiction.exit_code, "contradict each other" in contradiction.stderr) == (2, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["threading._register_atexit", "atexit.register"])
+async def test_interrupted_while_python_ends(tmp_path: Path, at: str) -> None:
+    """Ctrl-C and SIGTERM while the interpreter ends change neither output nor exit code."""
+    program = f"""
+import atexit, os, signal, threading
+from b2b_payments.cli import main
+for number in (signal.SIGINT, signal.SIGTERM):
+    {at}(os.kill, os.getpid(), number)
+main()
+"""
+    command = ("-c", program, "export", "--output", str(tmp_path / "payments.jsonl"), "--quiet")
+    async with Sandbox(payments=10) as sandbox:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, env=whole_environment(sandbox), stdout=PIPE, stderr=PIPE
+        )
+        assert await finished(process) == (0, "", "")
+
+
+@pytest.mark.slow
+async def test_stopped_while_it_waits_for_a_pipe(tmp_path: Path) -> None:
+    """A stores file may be a pipe, such as `<(command)`; a signal ends the wait for its writer."""
+    stores = tmp_path / "stores.toml"
+    os.mkfifo(stores)
+    command = ("export", "--output", f"{tmp_path}/{{name}}.jsonl", "--stores", str(stores))
+    process = await start(None, *command)
+    writer = await asyncio.to_thread(open, stores, "w", encoding="utf-8")  # once the command has opened it
+    process.terminate()
+    assert await finished(process) == (-signal.SIGTERM, "", "")
+    writer.close()
+
+
+@pytest.mark.slow
+async def test_stopped_at_a_question() -> None:
+    """Ctrl-C at a question ends the command as anywhere else, although its search had ended."""
+    command = ["create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=2"]
+    async with Sandbox(payments=10) as sandbox:
+        sandbox.store.insert(externalId="A-1")
+        main_end, other_end = os.openpty()
+        process = await start(sandbox, *command, "--external-id", "A-1", stdin=other_end, stderr=other_end)
+        os.close(other_end)
+        question = b""
+        while b"[y/N]: " not in question:
+            question += await asyncio.to_thread(os.read, main_end, 4096)
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == -signal.SIGINT
+        os.close(main_end)
+        assert sandbox.store.payments == 11

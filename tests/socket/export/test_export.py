@@ -230,6 +230,23 @@ async def test_resume_with_another_query_or_version(change: dict[str, object], s
     assert sink.steps[-1] == "close False"
 
 
+async def test_resume_from_a_walk_of_an_earlier_version() -> None:
+    """An interrupted export whose walk has a checkpoint of an earlier version is refused for that reason."""
+    sink = _RecordingSink()
+    async with (
+        Sandbox(payments=40) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
+    ):
+        await export(client.payments.list(), sink)
+        last = sink.checkpoints[-1]
+        assert last is not None
+        place = {name: last["walk"]["place"][name] for name in ("key", "closed", "resume_at", "ids")}
+        walk = {name: last["walk"][name] for name in ("store", "query")} | {"version": 1, "place": place}
+        sink.checkpoints.append({**last, "finished": False, "walk": walk})
+        with pytest.raises(ConfigurationError, match="not of version 2: start again without resuming"):
+            await resume(lambda checkpoint: client.payments.list(checkpoint=checkpoint), sink)
+
+
 @pytest.mark.parametrize("change", [{"account": {}}, {"finished": False, "walk": None}])
 async def test_resume_from_a_damaged_checkpoint(change: dict[str, object]) -> None:
     """A checkpoint that cannot be read, or has payments but no position in the walk, is refused at once."""

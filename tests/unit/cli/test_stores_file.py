@@ -278,4 +278,4 @@ def test_unknown_only(tmp_path: Path) -> None:
         *("export", "--stores", write(tmp_path, NORTH + SOUTH), "--output", str(tmp_path / "{name}.csv")),
         *("--only", "west", "--only", "north"),
     )
-    assert "has no store west; it has north, south." in sentence(result, 1)
+    assert "has no store west; it has north, south." in sentence(result, 2)

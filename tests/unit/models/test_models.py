@@ -153,10 +153,11 @@ def test_details_become_plain_data() -> None:
         ({"processing_status": 0}, "processing_status 0 is not allowed"),
         ({"processing_status": True}, "processing_status True"),
         ({"processing_status": "3"}, "processing_status '3'"),
-        ({"channel_id": "1"}, "channel_id is str"),
-        ({"channel_id": True}, "channel_id is bool"),
+        ({"channel_id": "1"}, "channel_id must be a whole number of at least 1, not '1'"),
+        ({"channel_id": True}, "channel_id must be a whole number of at least 1, not True"),
+        ({"channel_id": 0}, "channel_id must be a whole number of at least 1, not 0"),
         ({"funding_status": 4}, "funding_status 4 is unknown"),
-        ({"funding_status": "2"}, "funding_status is str"),
+        ({"funding_status": "2"}, "funding_status '2' is unknown"),
     ],
 )
 def test_the_error_names_a_wrong_field(fields: dict[str, Any], sentence: str) -> None:
@@ -191,7 +192,7 @@ HALF = "Zo\udceb"
         ({"details": {"a": datetime.now(UTC)}}, r"details\.a is datetime, which cannot be stored in JSON"),
         ({"details": {"a": {1: 2}}}, r"details\.a has a key that is int, not text"),
         ({"external_id": 10**5000}, "external_id is int, not text"),
-        ({"channel_id": 10**5000}, "channel_id has too many digits"),
+        ({"channel_id": 10**5000}, "channel_id must be a whole number"),
     ],
 )
 def test_the_error_has_the_path_of_what_cannot_be_sent(fields: dict[str, Any], sentence: str) -> None:
@@ -230,7 +231,7 @@ def test_details_are_a_copy() -> None:
 
 
 def test_an_invoice_is_a_number() -> None:
-    """The id of an invoice must be an int."""
-    for wrong in (True, "13", None):
-        with pytest.raises(ConfigurationError, match="invoice_id is"):
+    """The id of an invoice is an int of at least 1, as everywhere."""
+    for wrong in (True, "13", None, 0, -13):
+        with pytest.raises(ConfigurationError, match="invoice_id must be a whole number of at least 1"):
             OfflineLineItem(wrong, 1)  # type: ignore[arg-type]

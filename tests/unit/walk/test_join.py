@@ -100,7 +100,7 @@ def test_a_row_without_a_time_is_refused_with_its_path(bad: object) -> None:
     with pytest.raises(ResponseDecodeError) as caught:
         page(0, [(1, 1), (2, bad)], total=2)
     assert caught.value.paths == ["$.data[1].createdAt"]
-    assert str(caught.value).startswith("payment 2: expected epoch seconds at $.data[1].createdAt, found ")
+    assert str(caught.value).startswith("payment 2: expected a time at $.data[1].createdAt, found ")
 
 
 def test_ids_and_times_may_be_strings() -> None:
