@@ -295,7 +295,7 @@ def as_export_error(kind: type[Database], subject: object, doing: str = "written
     try:
         yield
     except kind.failures() as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".!") if str(error) else type(error).__name__
         raise ExportError(f"{subject} could not be {doing}: {reason}.") from None
 
 

@@ -247,11 +247,11 @@ class Copy:
     def _refuse_held_back(self, payment_ids: Collection[int]) -> None:
         """Raise ExportError if there are any payments that are not stored as they were written."""
         if payment_ids:
+            more = f" and {len(payment_ids) - 1:,} more" if len(payment_ids) > 1 else ""
             raise ExportError(
-                f"{len(payment_ids):,} payments, such as {min(payment_ids)}, would not be in "
-                f"{self.store.place} as they were written: a trigger, a rule, a row policy, a constraint or "
-                "the encoding of the database changes them or holds them back. Drop it, or sync into "
-                f"another {self.store.kept_in}."
+                f"Payment {min(payment_ids)}{more} would not be in {self.store.place} as written: a trigger, "
+                "a rule, a row policy, a constraint or the encoding of the database changes what is written "
+                f"or holds it back. Drop it, or sync into another {self.store.kept_in}."
             )
 
     def _upgraded(self, database: Database, names: set[str]) -> State:

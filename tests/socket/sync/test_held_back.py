@@ -85,7 +85,7 @@ def test_held_back_writes(tmp_path: Path, request: pytest.FixtureRequest, kind: 
     before = held_in(store)
     _execute(store, statement)
     fewer = [{**row, "lineItems": row["lineItems"][:-1]} for row in NEW]
-    with opened(store) as copy, pytest.raises(ExportError, match="as they were written: a trigger, a rule"):
+    with opened(store) as copy, pytest.raises(ExportError, match="as written: a trigger, a rule"):
         copy.keep(fewer, LAGGING)
     assert held_in(store) == before
 
@@ -112,7 +112,7 @@ def test_held_back_deletions(
             copy.settle([], gone)
             assert gone[0] not in held_in(store)
         else:
-            with pytest.raises(ExportError, match=r"^1 payments, such as 6, would not be in"):
+            with pytest.raises(ExportError, match=r"^Payment 6 would not be in"):
                 copy.settle([], gone)
             assert len(held_in(store)) == len(HELD)
 
@@ -133,7 +133,7 @@ async def test_row_policy(postgres: str, tmp_path: Path, sandbox: Sandbox, clien
     )
     hours_pass(sandbox.store)
     sandbox.store.update(5, payerName="hidden")
-    with pytest.raises(ExportError, match=r"as they were written|row-level security"):
+    with pytest.raises(ExportError, match=r"as written|row-level security"):
         await sync(client, limited)
 
 
@@ -148,7 +148,7 @@ def test_deleted_by_a_trigger_on_others(tmp_path: Path) -> None:
         copy.keep(ROWS[5:], LAGGING, STATE, seen=True)
         copy.end_reading(State("a store"), complete=True)
         assert copy.candidates(9) == Candidates(1, 0, {2: False}, 29)
-        with pytest.raises(ExportError, match="as they were written"):
+        with pytest.raises(ExportError, match="as written"):
             copy.settle([ROWS[1]], [])
         _execute(store, "DROP TRIGGER mine")
         copy.settle([ROWS[1]], [])
