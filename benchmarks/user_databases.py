@@ -42,7 +42,6 @@ NAMES = (
     "b2b_payments_sync", "b2b_payments_sync_seen", "orders", "select", "temp", "main", "my table", 'we"ird',
     "it's", "zählung", "x; DROP TABLE payments", "made0", "rows", "item", "source",
 )  # fmt: skip
-NOTES = "CREATE TABLE notes (id BIGINT)"
 IN_THE_WAY = {
     "sqlite": (
         "CREATE TRIGGER mine BEFORE {event} ON {table} BEGIN SELECT RAISE(IGNORE); END",
@@ -162,16 +161,18 @@ class UserDatabase:
             for event in ("INSERT", "UPDATE", "DELETE"):
                 table = self.draw.choice(["payments", "line_items"])
                 db.execute(f"CREATE TRIGGER on_{event} AFTER {event} ON {table} BEGIN SELECT 1; END")
-        db.execute(NOTES)
+        db.execute("CREATE TABLE notes (id BIGINT)")
         if self.draw.random() < 0.5:
-            statement = self.draw.choice(IN_THE_WAY[self.format])
-            event = self.draw.choice(["INSERT", "UPDATE", "DELETE"])
-            table = self.draw.choice(TABLES)
-            row = "OLD" if event == "DELETE" else "NEW"
-            keys = ", ".join(table.key)
-            db.execute(statement.format(event=event, table=table.name, row=row, key=table.key, keys=keys))
-            if "_seen" in statement:
-                self.tables.append("b2b_payments_sync_seen")
+            self._put_in_the_way(db)
+
+    def _put_in_the_way(self, db: Any) -> None:
+        statement = self.draw.choice(IN_THE_WAY[self.format])
+        event = self.draw.choice(["INSERT", "UPDATE", "DELETE"])
+        table = self.draw.choice(TABLES)
+        row, keys = "OLD" if event == "DELETE" else "NEW", ", ".join(table.key)
+        db.execute(statement.format(event=event, table=table.name, row=row, key=table.key, keys=keys))
+        if "_seen" in statement:
+            self.tables.append("b2b_payments_sync_seen")
 
     def _create(self, db: Any, schema: str, name: str) -> None:
         quoted = schema + '"' + name.replace('"', '""') + '"'
