@@ -2,8 +2,9 @@
 
 Run with ``uv run python -m benchmarks.user_databases``. Tables and views have names, in any case, that
 resemble an export's or need quotes, also in other schemas, with indexes, triggers and rows. Some databases
-have an earlier export, with the user's own indexes, views and triggers on its tables. Exit code 1 if anything
-of the user's has changed afterwards, or if an export that was not refused does not pass `verify`.
+have an earlier export or copy, with the user's own indexes, views, triggers and foreign keys on its tables.
+Exit code 1 if anything of the user's has changed afterwards, if an export that was not refused does not pass
+`verify`, or if a copy that was not refused differs from the service.
 """
 
 from __future__ import annotations
@@ -26,18 +27,48 @@ import duckdb
 
 from b2b_payments import B2BPaymentsError
 from b2b_payments._protocol.json import encode
+from b2b_payments._tables.columns import TABLES
 from b2b_payments.export import sink_for, verify
 from b2b_payments.export._account import Account, entry_of
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import store_for
 from b2b_payments.sync._copy import Copy
 from b2b_payments.sync._state import Reading, State
+from tests.support.synced import held_in, version_of
 
 FORMATS = ("sqlite", "duckdb")
 NAMES = (
     "payments", "line_items", "payments_incoming", "payments_old", "line_items_new", "b2b_payments_export",
     "b2b_payments_sync", "b2b_payments_sync_seen", "orders", "select", "temp", "main", "my table", 'we"ird',
     "it's", "zählung", "x; DROP TABLE payments", "made0", "rows", "item", "source",
+)  # fmt: skip
+IN_THE_WAY = {
+    "sqlite": (
+        "CREATE TRIGGER mine BEFORE {event} ON {table} BEGIN SELECT RAISE(IGNORE); END",
+        (
+            "CREATE TRIGGER mine AFTER {event} ON {table} BEGIN UPDATE payments SET payer_name = 'mine' "
+            "WHERE id = {row}.{key[0]}; END"
+        ),
+        (
+            "CREATE TRIGGER mine AFTER {event} ON {table} BEGIN DELETE FROM line_items WHERE position = 1 "
+            "AND payment_id = {row}.{key[0]}; END"
+        ),
+        "CREATE TRIGGER mine AFTER {event} ON {table} BEGIN DELETE FROM nowhere; END",
+        "CREATE UNIQUE INDEX mine ON {table} ({keys}, currency)",
+        "CREATE UNIQUE INDEX mine ON payments (external_id) WHERE external_id IS NULL",
+        "CREATE TABLE b2b_payments_sync_seen (id INTEGER PRIMARY KEY)",
+    ),
+    "duckdb": (
+        "CREATE TRIGGER mine AFTER {event} ON {table} FOR EACH STATEMENT INSERT INTO notes VALUES (1)",
+        "CREATE TABLE books (id BIGINT REFERENCES payments)",
+        "CREATE UNIQUE INDEX mine ON {table} ({keys}, currency)",
+        "CREATE TABLE b2b_payments_sync_seen (id BIGINT PRIMARY KEY)",
+    ),
+}
+"""What may be in the way of an export or a sync."""
+REASONS = (
+    "left alone", "synced copy", "already an index named", "as written: a trigger", "drop that trigger",
+    "no such table: main.nowhere", "so DuckDB cannot replace", "would make syncs fail",
 )  # fmt: skip
 _LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -54,6 +85,12 @@ class UserDatabase:
     names: Sequence[str] = NAMES
     tables: list[str] = attrs.field(factory=list)
     has_export: bool = False
+    has_copy: bool = False
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether there is an earlier export or copy."""
+        return self.has_export or self.has_copy
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
@@ -68,21 +105,26 @@ class UserDatabase:
         if self.draw.random() < 0.4:
             export(self.path, self.format, payments)
             self.has_export = True
+        elif self.draw.random() < 0.4:
+            copy(self.path, payments)
+            self.has_copy = True
         with self.connected() as db:
-            if self.format == "sqlite" and not self.has_export and self.draw.random() < 0.3:
+            if self.format == "sqlite" and not self.has_tables and self.draw.random() < 0.3:
                 db.execute("PRAGMA encoding = 'UTF-16'")
-            if self.has_export:
+            if self.has_tables:
                 self._put_on_an_export(db)
             if self.format == "duckdb":
                 db.execute("CREATE SCHEMA other")
                 self._create(db, "other.", "payments")
             for name in self.draw.sample(self.names, self.draw.randint(0, 4)):
                 cased = self.draw.choice([name, name.upper(), name.title()])
-                taken = self.has_export and name in {"payments", "line_items"}
+                taken = name in self.tables or (
+                    self.has_tables and name in {"payments", "line_items", "b2b_payments_sync"}
+                )
                 if not taken:
                     self._create(db, "", cased)
             free = {"payments", "line_items"} - {table.strip('"').lower() for table in self.tables}
-            if self.format == "sqlite" and free and not self.has_export and self.draw.random() < 0.2:
+            if self.format == "sqlite" and free and not self.has_tables and self.draw.random() < 0.2:
                 db.execute("CREATE TABLE indexed (mine)")
                 db.execute(f"CREATE INDEX {self.draw.choice(sorted(free))} ON indexed (mine)")
 
@@ -106,8 +148,8 @@ class UserDatabase:
         """Whether it is a table that an export or a sync may create."""
         name = found[0].removeprefix("main")
         users = {table.strip('"').lower() for table in self.tables}
-        ours = name in {"payments", "line_items"} or name.startswith("b2b_payments_sync")
-        return ours and not self.has_export and name not in users
+        is_export = name in {"payments", "line_items"} and not self.has_tables
+        return (is_export or name.startswith("b2b_payments_sync")) and name not in users
 
     def _put_on_an_export(self, db: Any) -> None:
         db.execute("CREATE INDEX by_payer ON payments (payer_name)")
@@ -119,6 +161,18 @@ class UserDatabase:
             for event in ("INSERT", "UPDATE", "DELETE"):
                 table = self.draw.choice(["payments", "line_items"])
                 db.execute(f"CREATE TRIGGER on_{event} AFTER {event} ON {table} BEGIN SELECT 1; END")
+        db.execute("CREATE TABLE notes (id BIGINT)")
+        if self.draw.random() < 0.5:
+            self._put_in_the_way(db)
+
+    def _put_in_the_way(self, db: Any) -> None:
+        statement = self.draw.choice(IN_THE_WAY[self.format])
+        event = self.draw.choice(["INSERT", "UPDATE", "DELETE"])
+        table = self.draw.choice(TABLES)
+        row, keys = "OLD" if event == "DELETE" else "NEW", ", ".join(table.key)
+        db.execute(statement.format(event=event, table=table.name, row=row, key=table.key, keys=keys))
+        if "_seen" in statement:
+            self.tables.append("b2b_payments_sync_seen")
 
     def _create(self, db: Any, schema: str, name: str) -> None:
         quoted = schema + '"' + name.replace('"', '""') + '"'
@@ -158,8 +212,8 @@ def copy(path: Path, payments: Rows) -> None:
     """Copy payments like a first sync."""
     copied = Copy(store_for(path))
     try:
-        copied.open()
-        copied.begin_reading(State("a store", reading=Reading(None, None)))
+        state = copied.open()
+        copied.begin_reading(attrs.evolve(state or State("a store"), reading=Reading(None, None)))
         copied.keep(payments, (_LONG_AGO, _LONG_AGO), seen=True)
         copied.end_reading(State("a store"), complete=True)
     finally:
@@ -171,18 +225,23 @@ def tried(folder: Path, seed: int, payments: Rows) -> str:
     draw = random.Random(seed)
     format_ = FORMATS[seed % len(FORMATS)]
     user = UserDatabase(folder / f"{seed}.{format_}", format_, draw)
-    user.fill(payments[:20])
-    before = user.state()
-    what = "exported" if user.has_export or draw.random() < 0.4 else "copied"
+    older = [{**payment, "payerName": "older", "lineItems": payment["lineItems"][:1]} for payment in payments]
+    user.fill([*payments[:10], *older[10:20]])
+    before, held = user.state(), held_in(user.path) if user.has_tables else None
+    expected = {payment["id"]: version_of(payment) for payment in payments}
+    what = "exported" if user.has_export or draw.random() < 0.2 else "copied"
     try:
         if what == "exported":
             export(user.path, format_, payments[10:])
             verify(user.path)
         else:
             copy(user.path, payments)
+            if held_in(user.path) != expected:
+                return f"differs: {user.path}"
     except B2BPaymentsError as error:
-        reasons = ("left alone", "synced copy", "already an index named")
-        what = "refused" if any(reason in str(error) for reason in reasons) else f"failed: {error}"
+        what = "refused" if any(reason in str(error) for reason in REASONS) else f"failed: {error}"
+        if held is not None and held_in(user.path) != held:
+            return f"written although refused: {user.path}"
     return what if user.state() == before else f"changed: {user.path}"
 
 

@@ -52,8 +52,8 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     from b2b_payments._reporting.summary import summary_of
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
-    from b2b_payments.export._postgres import is_postgres
     from b2b_payments.export._reading import detect_format, read_copy, read_payments
+    from b2b_payments.export._server import is_postgres
     from b2b_payments.export._verification import local_copy
     from b2b_payments.sync._store import SCHEMA, PostgresStore
 

@@ -6,7 +6,6 @@ more subclass. Statements name tables with their schema, so that they never use 
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from b2b_payments._models.moment import moment_of
 from b2b_payments._protocol.json import encode_lines
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import UPDATED, Rows
+from b2b_payments.export._digests import digest_of_rows, digest_text
 from b2b_payments.export._log import Log
 from b2b_payments.export._pages import rows_of
 from b2b_payments.export._placed import TableSink
@@ -64,6 +64,20 @@ class Database(ABC):
     @abstractmethod
     def columns(self, name: str) -> list[tuple[str, str]]:
         """Return the names and types of a table's columns; an empty list for a view."""
+
+    @abstractmethod
+    def unique_indexes(self, table: Table) -> Sequence[tuple[str, str | None]]:
+        """Return the columns of a table's unique indexes apart from its key: the index's name, and the column
+        or None for an expression.
+        """
+
+    @abstractmethod
+    def rehearse(self, tables: Sequence[Table]) -> None:
+        """Raise an error if the database would refuse what is written to these tables, if they exist."""
+
+    @abstractmethod
+    def is_plain(self, tables: Sequence[Table]) -> bool:
+        """Whether nothing can change or hold back what is written to these tables, such as a trigger."""
 
     @abstractmethod
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
@@ -113,6 +127,10 @@ class Database(ABC):
 
     def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
         """Return the ids of payments that differ from the stored ones, with the stored update time if any."""
+        return self.differing(rows)
+
+    def differing(self, rows: Rows) -> Mapping[int, datetime | None]:
+        """Compare again what was compared in this transaction. Returns the same as `compare`."""
         old: dict[int, tuple[Row, list[Row]]] = {row[0]: (row, []) for row in self.select(PAYMENTS, rows.ids)}
         for line in self.select(LINE_ITEMS, list(old)):
             old[line[0]][1].append(line)
@@ -135,6 +153,16 @@ class Database(ABC):
             chosen = [(row, lines) for row, lines in rows.by_payment() if row[0] in ids]
             self.upsert(PAYMENTS, [row for row, _ in chosen])
             self.upsert(LINE_ITEMS, list(chain.from_iterable(lines for _, lines in chosen)))
+
+    def held_back(self, rows: Rows, written: Iterable[int], removed: Sequence[int] = ()) -> set[int]:
+        """Return the ids of payments that are not stored as written, or are stored although removed.
+
+        `written` are ids in `rows`, which were compared in this transaction.
+        """
+        if self.is_plain(TABLES):
+            return set()
+        left = {row[0] for table in TABLES for row in self.select(table, removed)}
+        return left | {*self.differing(rows)}.intersection(written)
 
     def _as_read(self, table: Table, row: Row) -> Row:
         return tuple(map(self.as_read, table.columns, row))
@@ -226,9 +254,6 @@ class FileDatabase(Database):
     def lines(cls, table: Table, columns: Sequence[Sequence[Any]]) -> bytes:
         """Encode rows as lines of JSON, from which `replace` reads them."""
 
-    def rehearse(self, tables: Sequence[Table]) -> None:
-        """Raise an error if the database refuses a statement of `replace`, without executing any."""
-
     @abstractmethod
     def replace(self, tables: Sequence[Table], log: Log, *, careful: bool) -> Mapping[str, str]:
         """Replace the rows of the tables by those of an export's log. Returns the tables' digests.
@@ -251,21 +276,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def digest_of_rows(rows: Iterable[Row]) -> int:
-    """Return the same as `digest_of` for the lines of these rows."""
-    return digest_of(map(msgspec.json.encode, rows))
-
-
-def digest_of(lines: Iterable[bytes]) -> int:
-    """Return the sum of the SHA-256 of lines, each a row as JSON. Their order does not matter."""
-    return sum(int.from_bytes(hashlib.sha256(line).digest()) for line in lines)
-
-
-def digest_text(digest: int) -> str:
-    """Return a digest as 64 hexadecimal digits, for any number of rows."""
-    return f"{digest % 2**256:064x}"
-
-
 def moment_text(microseconds: int) -> str:
     """Format a time as ISO 8601 in UTC, with a fraction of a second only if it is not zero."""
     return moment_of(microseconds).isoformat().replace("+00:00", "Z")
@@ -285,7 +295,7 @@ def as_export_error(kind: type[Database], subject: object, doing: str = "written
     try:
         yield
     except kind.failures() as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".!") if str(error) else type(error).__name__
         raise ExportError(f"{subject} could not be {doing}: {reason}.") from None
 
 
@@ -380,7 +390,7 @@ class DatabaseSink(TableSink):
         for table in TABLES:
             if table.name in existing and not database.holds(table):
                 raise ConfigurationError(
-                    f"{self.path} has a table {table.name} with columns other than an export's, which is "
-                    "left alone. Give another file."
+                    f"{self.path} has a table {table.name} with columns other than an export's, or "
+                    "another key, which is left alone. Give another file."
                 )
         database.rehearse(TABLES)

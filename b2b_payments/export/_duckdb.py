@@ -17,7 +17,8 @@ from b2b_payments._models.moment import moment_of
 from b2b_payments._protocol.json import encode
 from b2b_payments._tables.columns import PAYMENTS, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import DIGITS, LEAST, SCALE
-from b2b_payments.export._database import DatabaseSink, FileDatabase, digest_text
+from b2b_payments.export._database import DatabaseSink, FileDatabase
+from b2b_payments.export._digests import digest_text
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
 
@@ -100,6 +101,45 @@ class DuckDBDatabase(FileDatabase):
         )
         rows: list[tuple[str, str]] = self.execute(statement, [self._name, name]).fetchall()
         return rows
+
+    def holds(self, table: Table) -> bool:
+        """Whether a table has exactly the columns, the key and the constraints that `create` makes."""
+        constraints = self.execute(
+            "SELECT constraint_type, constraint_column_names FROM duckdb_constraints() "
+            "WHERE database_name = ? AND schema_name = 'main' AND lower(table_name) = ? "
+            "AND constraint_type != 'NOT NULL'",
+            [self._name, table.name],
+        ).fetchall()
+        return super().holds(table) and constraints == [("PRIMARY KEY", [*table.key])]
+
+    def unique_indexes(self, table: Table) -> Sequence[tuple[str, str | None]]:
+        """Return them as if on an expression, since DuckDB replaces no rows of a table with any of them."""
+        rows: list[tuple[str, None]] = self.execute(
+            "SELECT index_name, NULL FROM duckdb_indexes() "
+            "WHERE database_name = ? AND schema_name = 'main' AND lower(table_name) = ? AND is_unique",
+            [self._name, table.name],
+        ).fetchall()
+        return rows
+
+    def rehearse(self, tables: Sequence[Table]) -> None:
+        """Raise ConfigurationError for foreign keys to these tables, and for triggers on them."""
+        names = [table.name for table in tables]
+        found = self.execute(
+            "SELECT 'A foreign key of the table ' || table_name || ' refers to ' || referenced_table "
+            "FROM duckdb_constraints() WHERE database_name = ? AND schema_name = 'main' "
+            "AND constraint_type = 'FOREIGN KEY' AND lower(referenced_table) IN ? UNION ALL "
+            "SELECT 'The trigger ' || trigger_name || ' is on ' || table_name FROM duckdb_triggers() "
+            "WHERE database_name = ? AND schema_name = 'main' AND lower(table_name) IN ?",
+            [self._name, names, self._name, names],
+        ).fetchall()
+        for (what,) in found:
+            raise ConfigurationError(
+                f"{what} in {self._path}, so DuckDB cannot replace its rows: drop it, or give another file."
+            )
+
+    def is_plain(self, tables: Sequence[Table]) -> bool:  # noqa: ARG002
+        """Return True: `holds` and `rehearse` refuse everything else."""
+        return True
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         keys = len(table.key)

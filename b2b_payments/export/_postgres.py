@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any, Final
 
 import attrs
 
-from b2b_payments._arguments import check
-from b2b_payments._errors import ConfigurationError, ExportError
+from b2b_payments._errors import ExportError
 from b2b_payments._models.moment import moment_of
-from b2b_payments._printable import frozen
-from b2b_payments._secret import Secret
-from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, ColumnKind, Row, Table
+from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, TABLES, Column, ColumnKind, Row, Table
 from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import Database, moment_texts
+from b2b_payments.export._server import Server, import_psycopg
 
 _TYPES: Final[Mapping[ColumnKind, str]] = {
     ColumnKind.INTEGER: "bigint",
@@ -43,39 +40,12 @@ _SESSION: Final = (
 )
 _LOCK_WITHIN = "2s"
 """How long to wait for the sync's lock: the server may hold a killed process's lock a little longer."""
-_is_schema: Final = re.compile(r"[\w .-]+").fullmatch
-_LONGEST_NAME = 63  # bytes; PostgreSQL would truncate longer names
 Columns = Sequence[Sequence[Any]]
 """The cells of a table, column by column."""
 _ANY: Final = "ANY (CAST(? AS bigint[]))"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _NULL: Final = "\\N"
 _UPDATED: Final = next(column for column in PAYMENTS.columns if column.name == "updated_at")
-
-
-@frozen(init=False)
-class Server:
-    """A schema of a database on a server. Its text contains no credentials.
-
-    Raises ConfigurationError for an invalid address or schema name, or if the extra is missing.
-    """
-
-    dsn: Secret
-    schema: str
-    _shown: str
-
-    def __init__(self, dsn: str, schema: str) -> None:
-        check("dsn", dsn, str, "an address, such as 'postgresql://user@host:5432/name'")
-        check("schema", schema, str, "the name of a schema")
-        if not _is_schema(schema) or len(schema.encode()) > _LONGEST_NAME:
-            raise ConfigurationError(
-                f"{schema!r} cannot be the name of a schema here: use letters, digits, '_', '-', '.' and "
-                f"spaces, at most {_LONGEST_NAME} bytes."
-            )
-        self.__attrs_init__(Secret(dsn), schema, _shown(dsn))
-
-    def __str__(self) -> str:
-        return f"{self._shown} (schema {self.schema})"
 
 
 class PostgresDatabase(Database):
@@ -152,6 +122,36 @@ class PostgresDatabase(Database):
         ).fetchall()
         return rows
 
+    def unique_indexes(self, table: Table) -> Sequence[tuple[str, str | None]]:
+        rows: list[tuple[str, str | None]] = self.execute(
+            "SELECT relname, attname FROM pg_catalog.pg_index "
+            "JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid "
+            "CROSS JOIN pg_catalog.unnest(indkey) AS number "
+            "LEFT JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = number "
+            "WHERE indrelid = CAST(CAST(? AS regclass) AS oid) AND (indisunique OR indisexclusion) "
+            "AND NOT indisprimary",
+            [f"{self.schema}.{table.name}"],
+        ).fetchall()
+        return rows
+
+    def rehearse(self, tables: Sequence[Table]) -> None:
+        existing = self.names()
+        for table in tables:
+            if table.name not in existing:
+                continue
+            name = f"{self.schema}.{table.name}"
+            self.execute(f"EXPLAIN DELETE FROM {name}")  # noqa: S608
+            self._insert(table, name, [], "EXPLAIN ")
+
+    def is_plain(self, tables: Sequence[Table]) -> bool:
+        names = ", ".join(f"CAST(CAST('{self.schema}.{table.name}' AS regclass) AS oid)" for table in tables)
+        ((is_plain,),) = self.execute(
+            "SELECT NOT pg_catalog.bool_or("  # noqa: S608
+            "relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass) "
+            f"FROM pg_catalog.pg_class WHERE oid IN ({names})"
+        ).fetchall()
+        return bool(is_plain)
+
     def missing_columns(self, table: Table) -> Sequence[Column] | None:
         """Return the columns missing in a table, or None if it is not ours. Users may have added columns."""
         existing = dict(self.columns(table.name))
@@ -169,7 +169,12 @@ class PostgresDatabase(Database):
 
     def compare(self, rows: Rows) -> Mapping[int, datetime | None]:
         """Compare like the base class. All rows stay staged for this transaction."""
-        payments, lines = (self._stage(table, rows.tables[table.name]) for table in (PAYMENTS, LINE_ITEMS))
+        for table in TABLES:
+            self._stage(table, rows.tables[table.name])
+        return self.differing(rows)
+
+    def differing(self, rows: Rows) -> Mapping[int, datetime | None]:  # noqa: ARG002
+        payments, lines = map(_staged, TABLES)
         found = self.execute(
             f"SELECT staged.id, {self.readable(attrs.evolve(_UPDATED, name='stored.updated_at'))} "  # noqa: S608
             f"FROM {payments} AS staged LEFT JOIN {self.schema}.payments AS stored ON stored.id = staged.id "
@@ -193,6 +198,10 @@ class PostgresDatabase(Database):
             )
         for table in (PAYMENTS, LINE_ITEMS):
             self._insert(table, f"{_staged(table)} WHERE {table.key[0]} = {_ANY}", [_array(ids)])
+
+    def held_back(self, rows: Rows, written: Iterable[int], removed: Sequence[int] = ()) -> set[int]:
+        self.execute("SET CONSTRAINTS ALL IMMEDIATE")  # fires the user's deferred triggers
+        return super().held_back(rows, written, removed)
 
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert rows of numbers, replacing those with the same key. Payments are written by `write`."""
@@ -283,7 +292,7 @@ class PostgresDatabase(Database):
             "no value is changed to fit: sync to SQLite, which holds everything that the service sends."
         )
 
-    def _insert(self, table: Table, source: str, parameters: Sequence[Any]) -> None:
+    def _insert(self, table: Table, source: str, parameters: Sequence[Any], prefix: str = "") -> None:
         """Insert rows, or update those with the same key if they differ."""
         names = ", ".join(table.names)
         others = [name for name in table.names if name not in table.key]
@@ -292,7 +301,8 @@ class PostgresDatabase(Database):
             change = f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in others)}"
             change += f" WHERE {self._differ(table, 'excluded', 'stored')}"
         self.execute(
-            f"INSERT INTO {self.schema}.{table.name} AS stored ({names}) SELECT {names} FROM {source} "  # noqa: S608
+            f"{prefix}INSERT INTO {self.schema}.{table.name} AS stored ({names}) "  # noqa: S608
+            f"SELECT {names} FROM {source} "
             f"ON CONFLICT ({', '.join(table.key)}) DO {change}",
             parameters,
         )
@@ -336,41 +346,3 @@ def _escaped(cells: Sequence[str]) -> list[str]:
     if len(lines) == len(cells):
         return lines
     return [cell.translate(_ESCAPES) for cell in cells]
-
-
-def is_postgres(address: str) -> bool:
-    """Whether an address is a PostgreSQL URL."""
-    return address.startswith(("postgresql://", "postgres://"))
-
-
-def _shown(dsn: str) -> str:
-    """Return an address without its credentials. Raises ConfigurationError if it is invalid."""
-    psycopg = import_psycopg()
-    try:
-        found = psycopg.conninfo.conninfo_to_dict(dsn)
-    except psycopg.Error:
-        found = None
-    host, port, name = (str((found or {}).get(part, "")) for part in ("host", "port", "dbname"))
-    # With such a character, part of an unescaped password may have been parsed as host, port or name.
-    if (
-        found is None
-        or re.search("[@=&]", host)
-        or re.search(r"[@=&:?/\x00-\x1f]", name)
-        or re.search("[^0-9,]", port)
-    ):
-        raise ConfigurationError(
-            "The database's address cannot be read: give it in the form postgresql://user@host:5432/name. "
-            "Percent-encode special characters of a password (@ as %40), or set PGPASSWORD instead."
-        )
-    if host.startswith("/"):
-        return f"postgresql:///{name}?host={host}"
-    return f"postgresql://{host}{port and f':{port}'}/{name}"
-
-
-def import_psycopg() -> Any:
-    """Return the library. Raises ConfigurationError, naming the package to install, if it is missing."""
-    try:
-        import psycopg  # noqa: PLC0415 - an extra
-    except ImportError:  # also if libpq is missing
-        raise ConfigurationError("PostgreSQL needs psycopg: pip install 'b2b-payments[postgres]'.") from None
-    return psycopg

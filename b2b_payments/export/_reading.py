@@ -31,7 +31,8 @@ from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import require_file
 from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._parquet import row_batches
-from b2b_payments.export._postgres import PostgresDatabase, Server
+from b2b_payments.export._postgres import PostgresDatabase
+from b2b_payments.export._server import Server
 from b2b_payments.export._sqlite import SQLiteDatabase
 
 DATABASES: Final[dict[str, type[FileDatabase]]] = {"sqlite": SQLiteDatabase, "duckdb": DuckDBDatabase}

@@ -16,12 +16,10 @@ from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS, Column, ColumnKin
 from b2b_payments.export._database import (
     DatabaseSink,
     FileDatabase,
-    digest_of,
-    digest_of_rows,
-    digest_text,
     moment_text,
     moment_texts,
 )
+from b2b_payments.export._digests import digest_of, digest_of_rows, digest_text
 from b2b_payments.export._log import Log
 
 _decode: Final[Callable[[bytes], list[Any]]] = msgspec.json.Decoder().decode
@@ -72,6 +70,14 @@ class SQLiteDatabase(FileDatabase):
         rows: list[tuple[str, str]] = self.execute(statement, [name]).fetchall()
         return rows
 
+    def unique_indexes(self, table: Table) -> Sequence[tuple[str, str | None]]:
+        rows: list[tuple[str, str | None]] = self.execute(
+            "SELECT list.name, info.name FROM pragma_index_list(?, 'main') AS list, "
+            "pragma_index_info(list.name, 'main') AS info WHERE list.\"unique\" AND list.origin != 'pk'",
+            [table.name],
+        ).fetchall()
+        return rows
+
     def upsert(self, table: Table, rows: Sequence[Row]) -> None:
         read = [tuple(map(self.as_read, table.columns, row)) for row in rows]
         self._insert(table, read, f"VALUES ({', '.join('?' * len(table.columns))}) {_on_conflict(table)}")
@@ -100,7 +106,7 @@ class SQLiteDatabase(FileDatabase):
         If the user has changed the tables or has triggers on them, only rows that differ are written, so that
         no others fire a trigger, and all rows are read back.
         """
-        is_plain = self._is_plain(tables)
+        is_plain = self.is_plain(tables)
         for table in reversed(tables):
             if is_plain:
                 self.execute(f"DELETE FROM main.{table.name}")  # noqa: S608
@@ -120,8 +126,8 @@ class SQLiteDatabase(FileDatabase):
                     )
         return digests
 
-    def _is_plain(self, tables: Sequence[Table]) -> bool:
-        """Whether the tables store what is written: they are as `create` made them, without triggers."""
+    def is_plain(self, tables: Sequence[Table]) -> bool:
+        """Whether the tables are as `create` made them, without triggers, and the encoding has all texts."""
         names = ", ".join(f"'{table.name}'" for table in tables)
         result = self.execute(
             "SELECT sql FROM main.sqlite_master "  # noqa: S608
@@ -133,10 +139,16 @@ class SQLiteDatabase(FileDatabase):
         return encoding == "UTF-8" and found == {f"CREATE TABLE {self.definition(table)}" for table in tables}
 
     def _merge(self, table: Table) -> None:
-        """Make a table equal to the temporary table of the same name, unless a trigger interferes."""
+        """Make a table equal to the temporary table of the same name, unless a trigger interferes.
+
+        If there is a unique index, rows that differ are deleted first, so that a value may move between rows.
+        """
         main, temp, key = f"main.{table.name}", f"temp.{table.name}", ", ".join(table.key)
-        self.execute(f"DELETE FROM {main} WHERE ({key}) NOT IN (SELECT {key} FROM {temp})")  # noqa: S608
         names = _names(table)
+        kept = f"SELECT {names} FROM {temp}"  # noqa: S608
+        if self.unique_indexes(table):
+            kept += f" INTERSECT SELECT {names} FROM {main}"  # noqa: S608
+        self.execute(f"DELETE FROM {main} WHERE ({key}) NOT IN (SELECT {key} FROM ({kept}))")  # noqa: S608
         new = f"SELECT {names} FROM {temp} EXCEPT SELECT {names} FROM {main}"  # noqa: S608
         self.execute(_upsert_from(table, f"({new})"))
 

@@ -8,7 +8,7 @@ tables are not touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -73,15 +73,13 @@ class Copy:
             return None
         with self._writing() as database:
             names = database.names()
+            state = None
             if SYNCED in names:
-                return self._upgraded(database, names)
-            for name in (table.name for table in (*TABLES, _CANDIDATES, _SEEN)):
-                if name in names:
-                    raise ConfigurationError(
-                        f"{self.store.place} has a table {name} that was not made by a sync (maybe by an "
-                        f"export): it is left alone. Use another {self.store.kept_in} for the copy."
-                    )
-            return None
+                state = self._upgraded(database, names)
+            else:
+                self._refuse_tables(names)
+            database.rehearse(TABLES)
+            return state
 
     def begin_reading(self, state: State) -> None:
         """Start a full read: create missing tables, and forget which ids were seen."""
@@ -91,6 +89,7 @@ class Copy:
                     database.create(table)
                 text = database.types[ColumnKind.TEXT]
                 database.execute(f"CREATE TABLE {database.schema}.{SYNCED} (state {text})")
+            # Of an abandoned full read: `open` refuses a user's table of that name.
             database.execute(f"DROP TABLE IF EXISTS {database.schema}.{_SEEN.name}")
             database.create(_SEEN)
             _write_state(database, state)
@@ -115,6 +114,7 @@ class Copy:
             rows = database.read(batch)
             inserted, updated, older, unclear = _classified(database, rows, lagging)
             database.write(rows, inserted, updated)
+            self._refuse_held_back(database.held_back(rows, [*inserted, *updated]))
             confirmed = {*rows.ids} - {*older, *unclear}
             database.remove(_CANDIDATES, list(confirmed))
             database.upsert(_CANDIDATES, [(payment_id, 0) for payment_id in older])
@@ -154,13 +154,18 @@ class Copy:
             return None if latest is None else database.moment(latest)
 
     def end_reading(self, state: State, *, complete: bool) -> None:
-        """End a full read. If it was complete, payments that were not seen become candidates."""
+        """End a full read. If it was complete, payments that were not seen become candidates.
+
+        So do those that were seen and are no longer stored: a trigger of the user's has deleted them.
+        """
         with self._transaction() as database:
             schema = database.schema
             if complete:
                 database.execute(
                     f"INSERT INTO {schema}.{_CANDIDATES.name} SELECT id, 1 FROM {schema}.{PAYMENTS.name} "  # noqa: S608
                     f"WHERE id NOT IN (SELECT id FROM {schema}.{_SEEN.name}) "
+                    f"UNION ALL SELECT id, 0 FROM {schema}.{_SEEN.name} "
+                    f"WHERE id NOT IN (SELECT id FROM {schema}.{PAYMENTS.name}) "
                     "ON CONFLICT (id) DO UPDATE SET missing = excluded.missing"
                 )
             database.execute(f"DROP TABLE {schema}.{_SEEN.name}")
@@ -189,9 +194,11 @@ class Copy:
         """
         with self._transaction() as database:
             rows = database.read(existing)
-            database.write(rows, [], list(database.compare(rows)))
+            updated = list(database.compare(rows))
+            database.write(rows, [], updated)
             for table in reversed(TABLES):
                 database.remove(table, gone)
+            self._refuse_held_back(database.held_back(rows, updated, gone))
             database.remove(_CANDIDATES, [*rows.ids, *gone])
 
     def close(self, *, complete: bool) -> None:  # noqa: ARG002 - what was committed stays either way
@@ -214,18 +221,61 @@ class Copy:
         with self._writing() as database, database.transaction():
             yield database
 
+    def _refuse_tables(self, names: set[str]) -> None:
+        """Raise ConfigurationError if a table or view has a name that a sync needs."""
+        for table in (*TABLES, _CANDIDATES, _SEEN):
+            if table.name in names:
+                raise ConfigurationError(
+                    f"{self.store.place} has a table {table.name} that was not made by a sync (maybe by an "
+                    f"export): it is left alone. Use another {self.store.kept_in} for the copy."
+                )
+
+    def _refuse_unique(self, database: Database, table: Table) -> None:
+        """Raise ConfigurationError for a unique index on cells that may repeat until a sync has ended."""
+        indexes: dict[str, set[str | None]] = {}
+        for name, column in database.unique_indexes(table):
+            indexes.setdefault(name, set()).add(column)
+        for name, columns in indexes.items():
+            is_on_ours = None in columns or not columns.isdisjoint(table.names)
+            if is_on_ours and not columns.issuperset(table.key):
+                raise ConfigurationError(
+                    f"The unique index {name} on {table.name} of {self.store.place} would make syncs fail: a "
+                    "sync writes one batch of payments after the other, and in between two of them may have "
+                    "the same value. Drop it, or make it an index that is not unique."
+                )
+
+    def _refuse_held_back(self, payment_ids: Collection[int]) -> None:
+        """Raise ExportError if there are any payments that are not stored as they were written."""
+        if payment_ids:
+            more = f" and {len(payment_ids) - 1:,} more" if len(payment_ids) > 1 else ""
+            raise ExportError(
+                f"Payment {min(payment_ids)}{more} would not be in {self.store.place} as written: a trigger, "
+                "a rule, a row policy, a constraint or the encoding of the database changes what is written "
+                f"or holds it back. Drop it, or sync into another {self.store.kept_in}."
+            )
+
     def _upgraded(self, database: Database, names: set[str]) -> State:
         """Add the tables and columns that the copy of an earlier version lacks. Returns the state."""
         state = self._state(database)
         missing = {table: self._missing_columns(database, table, names) for table in TABLES}
+        for table in TABLES:
+            self._refuse_unique(database, table)
+        for table in (_CANDIDATES, _SEEN):
+            if table.name not in names:
+                continue
+            is_ours = table is _CANDIDATES or state.reading is not None
+            if not is_ours or self._missing_columns(database, table, names):
+                raise self._foreign_table(table.name)
         with database.transaction():
             if _CANDIDATES.name not in names:
                 database.create(_CANDIDATES)
-            if any(missing.values()):
+            lost_reading = state.reading is not None and _SEEN.name not in names
+            if lost_reading or any(missing.values()):
                 for table, columns in missing.items():
                     for column in columns:
                         database.add(table, column)
-                # Only a full read can fill the new columns.
+                # Only a full read, from its start, can fill the new columns.
+                database.execute(f"DROP TABLE IF EXISTS {database.schema}.{_SEEN.name}")
                 state = attrs.evolve(state, changes=None, reading=None)
                 _write_state(database, state)
         return state

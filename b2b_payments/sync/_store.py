@@ -15,7 +15,8 @@ from b2b_payments._printable import repr_when_incomplete
 from b2b_payments.export._database import Database, FileDatabase, as_export_error
 from b2b_payments.export._duckdb import DuckDBDatabase
 from b2b_payments.export._file import Lock, PathLike, path_of, writable
-from b2b_payments.export._postgres import PostgresDatabase, Server, is_postgres
+from b2b_payments.export._postgres import PostgresDatabase
+from b2b_payments.export._server import Server, is_postgres
 from b2b_payments.export._sqlite import SQLiteDatabase
 
 SCHEMA = "b2b_payments"

@@ -54,8 +54,9 @@ async def sync(
     copy or a sweep is finished whether or not `sweep` is set, and then what changed meanwhile is read.
 
     Raises what walks raise; AlreadyRunningError if another sync of this copy is in progress; ExportError if
-    the database cannot be written; ConfigurationError if the tables were not made by a sync, or are a copy of
-    another store; ResponseDecodeError for a payment that cannot be read.
+    the database cannot be written, or changes or holds back what is written, as by a trigger;
+    ConfigurationError if the tables were not made by a sync, are a copy of another store, or have an index
+    that a sync would violate; ResponseDecodeError for a payment that cannot be read.
     """
     check("client", client, PaymentsClient, "the PaymentsClient of the store")
     check("store", store, Store, "where the copy is, such as SQLiteStore('payments.sqlite')")

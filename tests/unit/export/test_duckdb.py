@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from b2b_payments import ConfigurationError
-from b2b_payments.export import sink_for, verify
+from b2b_payments.export import ExportError, sink_for, verify
 from b2b_payments.export._reading import read_payments
 from b2b_payments.sync import store_for
-from tests.support.export_reading import tables_in
+from tests.support.export_reading import connected_to, tables_in
 from tests.support.exporting import ROWS, exported, written
 from tests.support.program import invoke, sentence
 
@@ -109,7 +110,13 @@ def test_macros(tmp_path: Path) -> None:
             "substr(x, y, z)",
         ):
             db.execute(f"CREATE MACRO {name} AS 7")
-        for name in ("read_json(x)", "duckdb_columns()", "duckdb_tables()"):
+        for name in (
+            "read_json(x)",
+            "duckdb_columns()",
+            "duckdb_tables()",
+            "duckdb_constraints()",
+            "duckdb_triggers()",
+        ):
             db.execute(f"CREATE MACRO {name} AS TABLE SELECT 1 AS id")
     for _ in range(2):
         exported(sink_for(path))
@@ -117,3 +124,77 @@ def test_macros(tmp_path: Path) -> None:
     assert list(read_payments(path, "duckdb")) == list(read_payments(plain, "duckdb"))
     with duckdb.connect(str(path)) as db:
         assert db.execute("SELECT sha256(1)").fetchall() == [(7,)]
+
+
+REFUSED = [
+    (
+        ["CREATE TABLE books (payment BIGINT REFERENCES payments)"],
+        "A foreign key of the table books refers to payments in",
+    ),
+    (
+        ["CREATE TABLE books (id BIGINT, line BIGINT, FOREIGN KEY (id, line) REFERENCES line_items)"],
+        "A foreign key of the table books refers to line_items in",
+    ),
+    (
+        [
+            "CREATE TABLE books (payment BIGINT)",
+            "CREATE TRIGGER mine AFTER INSERT ON line_items FOR EACH STATEMENT INSERT INTO books VALUES (1)",
+        ],
+        "The trigger mine is on line_items in",
+    ),
+    (
+        [
+            "CREATE TABLE again AS FROM payments",
+            "DROP TABLE payments",
+            "ALTER TABLE again RENAME TO payments",
+        ],
+        "has a table payments with columns other than an export's, or another key",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "says"), REFUSED)
+def test_what_it_cannot_replace(tmp_path: Path, script: Sequence[str], says: str) -> None:
+    """What makes DuckDB fail at the end of an export is refused before anything is fetched."""
+    path = tmp_path / "p.duckdb"
+    exported(sink_for(path))
+    with duckdb.connect(str(path)) as db:
+        for statement in script:
+            db.execute(statement)
+    sink = sink_for(path)
+    with pytest.raises(ConfigurationError, match=says):
+        sink.open()
+    sink.close(complete=False)
+    assert ids_in(path, "duckdb") == [row["id"] for row in ROWS]
+
+
+def test_other_schemas(tmp_path: Path) -> None:
+    """Tables of the same names in other schemas may have foreign keys and no keys of their own."""
+    path = tmp_path / "p.duckdb"
+    with duckdb.connect(str(path)) as db:
+        db.execute("CREATE SCHEMA other; USE other")
+        db.execute("CREATE TABLE payments (id BIGINT UNIQUE)")
+        db.execute("CREATE TABLE books (payment BIGINT REFERENCES payments (id))")
+    for _ in range(2):
+        exported(sink_for(path))
+    assert verify(path).account.sums.whole.rows == len(ROWS)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite with a trigger", "duckdb"])
+def test_unique_values_that_move(tmp_path: Path, kind: str) -> None:
+    """A user's unique index stays, although its values move from one payment to another."""
+    path, (format_, *has_trigger) = tmp_path / "p", kind.split(maxsplit=1)
+    rows = [{**row, "externalId": f"x{number}"} for number, row in enumerate(ROWS)]
+    exported(sink_for(path, format_), rows)
+    with connected_to(path, format_) as db:
+        db.execute("CREATE UNIQUE INDEX mine ON payments (external_id)")
+        if has_trigger:
+            db.execute("CREATE TRIGGER seen AFTER UPDATE ON payments BEGIN SELECT 1; END")
+    moved = [{**row, "externalId": f"x{number}"} for number, row in enumerate(reversed(ROWS))]
+    exported(sink_for(path, format_), moved)
+    assert verify(path).account.sums.whole.rows == len(ROWS)
+    with pytest.raises(ExportError, match=r"(?i)unique.*external_id|duplicate key"):
+        exported(sink_for(path, format_), [{**row, "externalId": "x"} for row in ROWS])
+    assert {row["external_id"]: row["id"] for row in tables_in(path, format_)[0]} == {
+        row["externalId"]: row["id"] for row in moved
+    }
