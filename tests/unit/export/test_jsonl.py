@@ -78,7 +78,7 @@ def test_reader_gone() -> None:
 def test_channel_in_another_format(tmp_path: Path) -> None:
     """A payment's channel is the number that other formats have, or none if it is not a number."""
     path = tmp_path / "p.jsonl"
-    channels = ("x1", "7", "", "007", "9" * 19)
+    channels = ("x1", "7", "", "007", "9" * 39)
     rows = [{**row, "channelId": channel} for row, channel in zip(ROWS, channels, strict=False)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     read = list(read_payments(path, "jsonl"))
