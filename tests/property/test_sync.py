@@ -87,7 +87,7 @@ async def life(seed: int, copy: Store) -> tuple[Wrong, int, bool]:
     draw = random.Random(seed)
     wrong, failed, swept_from = Wrong(), 0, None
     loop = asyncio.get_running_loop()
-    async with living_store(seed, draw) as (_, living, direct, client):
+    async with living_store(seed, draw) as (sandbox, living, direct, client):
         backup = living.back_up()
         for _ in range(draw.randint(2, 7)):
             begun, before = loop.time(), direct.requests
@@ -121,8 +121,10 @@ async def life(seed: int, copy: Store) -> tuple[Wrong, int, bool]:
         await sync(client, copy, allow_mass_deletion=True)
         report = await sync(client, copy, sweep=True, allow_mass_deletion=True)
         assert not report.resumed
-        assert report.complete
-        equal = held_in(copy) == living.now_versions
+        # Payments of a single second show no order: without a total, nothing proves the list's end.
+        seconds = {living.store.wire(one)["createdAt"] for one in living.now_versions}
+        assert report.complete or (len(seconds) == 1 and sandbox.rules.total_count == "absent")
+        equal = not report.complete or held_in(copy) == living.now_versions
     return wrong, failed, equal
 
 
