@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import re
 import signal
@@ -14,6 +16,8 @@ import click
 T = TypeVar("T")
 Handler = Callable[..., None]
 """The function that runs a command."""
+
+option_with_default = functools.partial(click.option, show_default=True)
 
 FAILED = 1
 USAGE = 2
@@ -141,3 +145,23 @@ def with_options(function: Handler, options: Sequence[Callable[[Handler], Handle
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def option_group(
+    name: str, make: Callable[..., Any], options: Sequence[Callable[[Handler], Handler]]
+) -> Callable[[Handler], Handler]:
+    """Return a decorator that adds options. The function gets what `make` returns for them as one argument.
+
+    `make` also gets the values of other options of the command that it has parameters for.
+    """
+    parameters = inspect.signature(make).parameters.keys()
+
+    def add(function: Handler) -> Handler:
+        @functools.wraps(function)
+        def wrapper(**values: Any) -> None:
+            made = make(**{parameter: values.pop(parameter) for parameter in parameters & values.keys()})
+            function(**{name: made}, **values)
+
+        return with_options(wrapper, options)
+
+    return add

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -17,10 +16,9 @@ from b2b_payments._cli.command import (
     OUTCOME_UNKNOWN,
     USAGE,
     CommandError,
-    Handler,
     StoppedError,
+    option_group,
     run,
-    with_options,
 )
 from b2b_payments._cli.streams import require_output
 
@@ -207,32 +205,21 @@ _OPTIONS = (
 )
 
 
-def connection_options(function: Handler) -> Handler:
-    """Add the connection options to a command, passed to it as one argument `connection`."""
-
-    @functools.wraps(function)
-    def wrapper(
-        *args: Any,
-        base_url: str | None,
-        quota: Quota | Literal["none"] | None,
-        outage: float | None,
-        **others: Any,
-    ) -> None:
-        function(*args, connection=Connection(base_url, quota, outage), **others)
-
-    return with_options(wrapper, _OPTIONS)
+def _connection(
+    base_url: str | None,
+    quota: Quota | Literal["none"] | None,
+    outage: float | None,
+    sandbox: bool = False,
+) -> Connection:
+    if sandbox and base_url is not None:
+        raise click.UsageError("--sandbox starts its own service: leave --base-url out.")
+    return Connection(base_url, quota, outage, sandbox)
 
 
-def sandbox_option(function: Handler) -> Handler:
-    """Add the option --sandbox to a command that takes a `connection`."""
+connection_options = option_group("connection", _connection, _OPTIONS)
+"""Adds the connection options to a command, passed to it as one argument `connection`."""
 
-    @click.option(
-        "--sandbox", is_flag=True, help="Use the built-in sandbox of 10,000 payments; needs no credential."
-    )
-    @functools.wraps(function)
-    def wrapper(*args: Any, connection: Connection, sandbox: bool, **others: Any) -> None:
-        if sandbox and connection.base_url is not None:
-            raise click.UsageError("--sandbox starts its own service: leave --base-url out.")
-        function(*args, connection=replace(connection, sandbox=sandbox), **others)
-
-    return wrapper
+sandbox_option = click.option(
+    "--sandbox", is_flag=True, help="Use the built-in sandbox of 10,000 payments; needs no credential."
+)
+"""For commands with `connection_options`."""

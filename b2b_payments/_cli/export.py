@@ -13,7 +13,7 @@ from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
 from b2b_payments._cli.streams import output as standard_output
-from b2b_payments._cli.values import TEXT
+from b2b_payments._cli.values import not_blank
 from b2b_payments._formats import FORMATS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _CONTINUE = "The payments read so far are kept: run the same command with --resu
     "--output",
     metavar="FILE",
     required=True,
-    type=TEXT,
+    type=not_blank,
     help="The file to write: a path, - for standard output, or s3://bucket/name (also gs://, az://). "
     "With --stores: a folder, or a pattern that contains {name}.",
 )

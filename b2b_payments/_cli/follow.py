@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, with_names
+from b2b_payments._cli.command import (
+    USAGE,
+    Command,
+    CommandError,
+    StoppedError,
+    option_with_default,
+    with_names,
+)
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
-from b2b_payments._cli.values import TIME, Number, new_file
+from b2b_payments._cli.values import Number, moment, new_file
 from b2b_payments._regular import read_regular
 
 if TYPE_CHECKING:
@@ -80,7 +87,7 @@ class State:
 @click.option(
     "--since",
     metavar="TIME",
-    type=TIME,
+    type=moment,
     help="Date or time to start at: ISO 8601, UTC unless it has a zone. [now]",
 )
 @click.option(
@@ -89,13 +96,8 @@ class State:
     type=new_file,
     help="Store the position in this file, and continue from it if the file exists.",
 )
-@click.option(
-    "--interval",
-    metavar="SECONDS",
-    type=Number(0.1, 86_400),
-    default=60,
-    show_default=True,
-    help="Time between polls.",
+@option_with_default(
+    "--interval", metavar="SECONDS", type=Number(0.1, 86_400), default=60, help="Time between polls."
 )
 @overlap_option
 @connection_options

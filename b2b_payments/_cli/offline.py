@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 import sys
 from collections import Counter
@@ -16,11 +15,11 @@ from b2b_payments._cli.command import USAGE, Command, CommandError, Handler, wit
 from b2b_payments._cli.connection import Connection, WriteResult, connection_options
 from b2b_payments._cli.values import (
     AT_LEAST_ONE,
-    TEXT,
     WholeNumber,
     detail,
     line_item,
     new_payments_status,
+    not_blank,
 )
 from b2b_payments._printable import enumerated
 
@@ -36,8 +35,8 @@ _OPTIONS = (
         type=click.File("rb"),
         help="File with the request body as JSON, or - for standard input.",
     ),
-    click.option("--customer-id", metavar="ID", type=TEXT, help="The B2B company that pays."),
-    click.option("--currency", metavar="CODE", type=TEXT, help="Three-letter code, such as USD."),
+    click.option("--customer-id", metavar="ID", type=not_blank, help="The B2B company that pays."),
+    click.option("--currency", metavar="CODE", type=not_blank, help="Three-letter code, such as USD."),
     click.option(
         "--line",
         "line_items",
@@ -57,7 +56,7 @@ _OPTIONS = (
     click.option(
         "--external-id",
         metavar="TEXT",
-        type=TEXT,
+        type=not_blank,
         help="Your own id for the payment; finds it again if the response is lost.",
     ),
     click.option("--external-customer-id", metavar="TEXT", help="The customer's external id."),
@@ -78,36 +77,28 @@ _OPTIONS = (
 
 
 def _payment_options(function: Handler) -> Handler:
-    """Add the options for the fields of an offline payment, passed as one argument `payment`."""
+    """Add the options for the fields of an offline payment, which `_payment_of` takes."""
+    return with_options(function, _OPTIONS)
 
-    @functools.wraps(function)
-    def wrapper(
-        *args: Any,
-        source: BinaryIO | None,
-        line_items: tuple[OfflineLineItem, ...],
-        details: tuple[tuple[str, str], ...],
-        **others: Any,
-    ) -> None:
-        from b2b_payments._models import OfflinePayment
-        from b2b_payments._models.description import wire_names
 
-        names = others.keys() & wire_names(OfflinePayment).keys()
-        fields = {name: value for name in names if (value := others.pop(name)) is not None}
-        if line_items:
-            _refuse_repeated("--line", "invoice", [str(item.invoice_id) for item in line_items])
-            fields["line_items"] = line_items
-        if details:
-            _refuse_repeated("--detail", "name", [name for name, _ in details])
-            fields["details"] = dict(details)
-        if source is None:
-            payment = _from_options(fields)
-        elif fields:
-            raise click.UsageError("--json contains the whole payment: leave the other options out.")
-        else:
-            payment = _from_json(source)
-        function(*args, payment=payment, **others)
-
-    return with_options(wrapper, _OPTIONS)
+def _payment_of(
+    source: BinaryIO | None,
+    line_items: tuple[OfflineLineItem, ...],
+    details: tuple[tuple[str, str], ...],
+    **others: Any,
+) -> OfflinePayment:
+    fields = {name: value for name, value in others.items() if value is not None}
+    if line_items:
+        _refuse_repeated("--line", "invoice", [str(item.invoice_id) for item in line_items])
+        fields["line_items"] = line_items
+    if details:
+        _refuse_repeated("--detail", "name", [name for name, _ in details])
+        fields["details"] = dict(details)
+    if source is None:
+        return _from_options(fields)
+    if fields:
+        raise click.UsageError("--json contains the whole payment: leave the other options out.")
+    return _from_json(source)
 
 
 @click.command("create-offline", cls=Command)
@@ -119,13 +110,14 @@ def _payment_options(function: Handler) -> Handler:
 )
 @click.option("--yes", is_flag=True, help="Do not check first whether the external id is taken.")
 @connection_options
-def create_offline(connection: Connection, payment: OfflinePayment, unless_exists: bool, yes: bool) -> None:
+def create_offline(connection: Connection, unless_exists: bool, yes: bool, **fields: Any) -> None:
     """Record an offline payment, once, and print its id.
 
     Requires --customer-id, --currency and --line, or --json with the whole payment in the service's format.
     If a payment with the same external id exists, asks for confirmation on a terminal; without a terminal,
     --unless-exists or --yes is required.
     """
+    payment = _payment_of(**fields)
     external_id = payment.external_id if payment.external_id and payment.external_id.strip() else None
     if unless_exists and external_id is None:
         raise click.UsageError(
@@ -187,8 +179,9 @@ def _confirm_if_taken(connection: Connection, external_id: str) -> None:
 @click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 @_payment_options
 @connection_options
-def update_offline(connection: Connection, payment_id: int, payment: OfflinePayment) -> None:
+def update_offline(connection: Connection, payment_id: int, **fields: Any) -> None:
     """Replace an offline payment and print its id. The options or --json give its whole new content."""
+    payment = _payment_of(**fields)
 
     async def work(client: PaymentsClient) -> WriteResult:
         changed = await client.payments.update_offline(payment_id, payment)

@@ -13,7 +13,7 @@ import click
 from b2b_payments._cli.command import USAGE, Command, CommandError
 from b2b_payments._cli.output import write_file
 from b2b_payments._cli.streams import require_output
-from b2b_payments._cli.values import TEXT, new_file
+from b2b_payments._cli.values import new_file, not_blank
 from b2b_payments._formats import FORMATS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _HTML_ENDINGS = (".html", ".htm")
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="FILE", type=TEXT)
+@click.argument("file", metavar="FILE", type=not_blank)
 @click.option("--html", "page", metavar="FILE", type=new_file, help="Write a web page with charts instead.")
 @click.option(
     "--format",
@@ -36,7 +36,7 @@ _HTML_ENDINGS = (".html", ".htm")
     help="Not needed if the file's ending or its manifest names it.",
 )
 @click.option(
-    "--schema", metavar="NAME", type=TEXT, help="The schema of a copy in PostgreSQL. [b2b_payments]"
+    "--schema", metavar="NAME", type=not_blank, help="The schema of a copy in PostgreSQL. [b2b_payments]"
 )
 def report(file: str, page: str | None, format_: str | None, schema: str | None) -> None:
     """Report the money and counts in an export or a copy.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli.command import Command, CommandError, StoppedError, run
+from b2b_payments._cli.command import Command, CommandError, StoppedError, option_with_default, run
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, fleet_options, overlap_option, verbosity_options
-from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
+from b2b_payments._cli.values import AT_LEAST_ONE, Number, not_blank
 
 if TYPE_CHECKING:
     from b2b_payments._changes.feed import FailedPolls
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--to",
     metavar="FILE",
     required=True,
-    type=TEXT,
+    type=not_blank,
     help="The database: a file, .duckdb, or .sqlite, .sqlite3 or .db for SQLite, created by the first sync; "
     "or PostgreSQL, as postgresql://user@host/name with the password in PGPASSWORD. With --stores, a file's "
     "path contains {name}.",
@@ -36,18 +36,17 @@ if TYPE_CHECKING:
 @click.option(
     "--schema",
     metavar="NAME",
-    type=TEXT,
+    type=not_blank,
     help="PostgreSQL only: the schema of the copy, created by the first sync; with --stores, it contains "
     "{name}. [b2b_payments, or b2b_payments_{name}]",
 )
 @click.option("--sweep", is_flag=True, help="Read the whole store again, to find deleted payments.")
 @overlap_option
-@click.option(
+@option_with_default(
     "--most-lookups",
     metavar="N",
     type=AT_LEAST_ONE,
     default=500,
-    show_default=True,
     help="Per sync, look up by id at most N payments that the list contradicts.",
 )
 @click.option(

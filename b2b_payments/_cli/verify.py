@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from b2b_payments._cli.command import FAILED, USAGE, Command, CommandError, print_json
-from b2b_payments._cli.values import TEXT
+from b2b_payments._cli.values import not_blank
 from b2b_payments._printable import counted
 
 _WORTH_A_PROCESS = 64 * 2**20
@@ -18,7 +18,7 @@ _WORTH_A_PROCESS = 64 * 2**20
 
 
 @click.command(cls=Command)
-@click.argument("files", metavar="FILE...", type=TEXT, nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", type=not_blank, nargs=-1, required=True)
 @click.option("--report", type=click.Choice(["json"]), help="Print the result as JSON.")
 def verify(files: tuple[str, ...], report: str | None) -> None:
     """Check exported files against their manifests. A folder stands for all exports in it.
