@@ -8,10 +8,19 @@ import json
 import re
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+
+from b2b_payments._errors import (
+    AlreadyRunningError,
+    AuthenticationError,
+    B2BPaymentsError,
+    ConfigurationError,
+    OutcomeUnknownError,
+)
 
 T = TypeVar("T")
 Handler = Callable[..., None]
@@ -55,16 +64,15 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     """
     import anyio
 
-    from b2b_payments._errors import (
-        AlreadyRunningError,
-        AuthenticationError,
-        B2BPaymentsError,
-        ConfigurationError,
-        OutcomeUnknownError,
-    )
-
-    try:
+    with command_errors():
         return anyio.run(_until_signal, work)
+
+
+@contextmanager
+def command_errors() -> Iterator[None]:
+    """Raise CommandError in place of every error of the library."""
+    try:
+        yield
     except OutcomeUnknownError as error:
         raise CommandError(str(error), OUTCOME_UNKNOWN) from None
     except AuthenticationError as error:

@@ -14,7 +14,9 @@ from b2b_payments._cli.connection import Connection, connection_options, sandbox
 from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
 from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import not_blank
+from b2b_payments._errors import ConfigurationError
 from b2b_payments._formats import FORMATS
+from b2b_payments._printable import counted
 
 if TYPE_CHECKING:
     from b2b_payments._walk.report import WalkReport
@@ -202,8 +204,6 @@ def _export_one(
 def _print_summary(
     output: str, report: WalkReport, sink: PlacedSink, verbosity: Verbosity, seconds: float, *, resume: bool
 ) -> None:
-    from b2b_payments._printable import counted
-
     in_all = ""
     if resume:
         rows = counted(sink.rows, "payment")
@@ -222,7 +222,6 @@ def _print_summary(
 
 def _details_of(report: WalkReport) -> str:
     """Describe what a walk read and why it ended, in words."""
-    from b2b_payments._printable import counted
 
     return ", ".join(
         [
@@ -248,7 +247,6 @@ def _format_of(output: str, format_: str | None, *, resume: bool) -> str:
         return "jsonl"
     if os.path.isdir(output):
         raise click.UsageError(f"{output} cannot be written: it is a folder; name a file in it.")
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments.export._placed import format_of
 
     try:

@@ -26,6 +26,7 @@ from b2b_payments._cli.connection import Connection, connection_options, sandbox
 from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
 from b2b_payments._cli.values import Number, moment, new_file
+from b2b_payments._errors import AlreadyRunningError, ConfigurationError
 from b2b_payments._regular import read_regular
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ class State:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the file. Raises AlreadyRunningError if another follow holds it."""
-        from b2b_payments._errors import AlreadyRunningError
         from b2b_payments.export._file import Lock
 
         if self._path is None:
@@ -119,7 +119,6 @@ def follow(
         import anyio
 
         from b2b_payments._converter import to_wire
-        from b2b_payments._errors import ConfigurationError
 
         with stored.locked(), anyio.CancelScope() as scope, _cancel_when_unread(scope):
             position = stored.read()

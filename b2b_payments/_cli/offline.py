@@ -21,6 +21,7 @@ from b2b_payments._cli.values import (
     new_payments_status,
     not_blank,
 )
+from b2b_payments._errors import ConfigurationError, ExternalIdTakenError
 from b2b_payments._printable import enumerated
 
 if TYPE_CHECKING:
@@ -141,8 +142,6 @@ def create_offline(connection: Connection, unless_exists: bool, yes: bool, **fie
 
 
 async def _create(client: PaymentsClient, payment: OfflinePayment, *, unless_exists: bool) -> int:
-    from b2b_payments._errors import ExternalIdTakenError
-
     try:
         return await client.payments.create_offline(payment, unless_exists=unless_exists)
     except ExternalIdTakenError as error:
@@ -197,7 +196,6 @@ def _refuse_repeated(option: str, noun: str, names: list[str]) -> None:
 
 
 def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._models import OfflinePayment
     from b2b_payments._models.description import wire_names
 
@@ -216,7 +214,6 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
     import msgspec
 
     from b2b_payments._converter import offline_payment_from
-    from b2b_payments._errors import ConfigurationError
 
     try:
         text = source.read().decode()

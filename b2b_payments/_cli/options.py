@@ -14,6 +14,7 @@ import click
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Handler, option_group, option_with_default, with_names
 from b2b_payments._cli.values import AT_LEAST_ONE, moment, not_blank
+from b2b_payments._errors import ConfigurationError
 
 if TYPE_CHECKING:
     from b2b_payments.export._selection import Selection
@@ -76,7 +77,6 @@ def _selection(
 ) -> Selection:
     if search_by is not None and q is None:
         raise click.UsageError("--search-by needs --q, the text to search for.")
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._protocol.query import PaymentQuery
     from b2b_payments._walk.period import Period
     from b2b_payments.export._selection import Selection

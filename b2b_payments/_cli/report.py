@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError
+from b2b_payments._cli.command import Command, command_errors
 from b2b_payments._cli.output import write_file
 from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import new_file, not_blank
+from b2b_payments._errors import ExportError
 from b2b_payments._formats import FORMATS
+from b2b_payments._printable import counted, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +48,6 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     address of a copy in PostgreSQL, as for sync --to. The page of --html is a single file that loads nothing.
     """
     from b2b_payments._cli.waits import object_store_waits_shown
-    from b2b_payments._errors import B2BPaymentsError, ConfigurationError
     from b2b_payments._reporting.summary import summary_of
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
@@ -63,7 +64,7 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
         raise click.UsageError(f"{page!r} is the file to report on: give --html another name.")
     if schema is not None and not is_postgres(file):
         raise click.UsageError("--schema is only for copies in PostgreSQL: leave it out.")
-    try:
+    with command_errors():
         if is_postgres(file):
             server = PostgresStore(file, schema=schema or SCHEMA).place
             summary, name = summary_of(read_copy(server)), str(server)
@@ -80,10 +81,6 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
                     )
                 summary, name = summary_of(read_payments(path, file_format)), path.name
                 notes = _notes(path, summary)
-    except ConfigurationError as error:
-        raise CommandError(str(error), USAGE) from None
-    except B2BPaymentsError as error:
-        raise CommandError(str(error)) from None
     if page is None:
         _print(summary, notes)
     else:
@@ -91,8 +88,6 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
 
 
 def _unreadable(summary: Summary) -> list[str]:
-    from b2b_payments._printable import counted
-
     if not summary.unreadable:
         return []
     return [f"{counted(summary.unreadable, 'payment')} could not be read: not included in any total."]
@@ -100,7 +95,6 @@ def _unreadable(summary: Summary) -> list[str]:
 
 def _notes(path: Path, summary: Summary) -> list[str]:
     """Return sentences on what the totals do not include, and when the file was exported."""
-    from b2b_payments._errors import ExportError
     from b2b_payments.export._manifest import read_manifest
 
     notes = _unreadable(summary)
@@ -117,7 +111,6 @@ def _notes(path: Path, summary: Summary) -> list[str]:
 
 
 def _write(page: str, name: str, summary: Summary, notes: list[str]) -> None:
-    from b2b_payments._printable import counted
     from b2b_payments._reporting.page import page_of
 
     write_file(page, page_of(summary, name, notes).encode())
@@ -128,7 +121,6 @@ def _print(summary: Summary, notes: list[str]) -> None:
     from rich.text import Text
 
     from b2b_payments._cli.terminal import console_on
-    from b2b_payments._printable import counted, printable
     from b2b_payments._reporting.wording import by_payments, currency_name, money, sections
 
     console = console_on(sys.stdout)

@@ -9,6 +9,7 @@ import click
 from b2b_payments._cli.command import Command, CommandError, StoppedError, option_with_default, run
 from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import WholeNumber
+from b2b_payments._printable import counted
 
 
 @click.command(cls=Command)
@@ -29,7 +30,6 @@ def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
     async def serve() -> None:
         import anyio
 
-        from b2b_payments._printable import counted
         from b2b_payments.sandbox import Sandbox
 
         server = Sandbox(payments=payments, channels=range(1, channels + 1), seed=seed, port=port)

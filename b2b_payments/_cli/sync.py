@@ -14,6 +14,7 @@ from b2b_payments._cli.command import Command, CommandError, StoppedError, optio
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, fleet_options, overlap_option, verbosity_options
 from b2b_payments._cli.values import AT_LEAST_ONE, Number, not_blank
+from b2b_payments._errors import B2BPaymentsError, ExportError
 
 if TYPE_CHECKING:
     from b2b_payments._changes.feed import FailedPolls
@@ -161,7 +162,6 @@ class _Syncs:
 
     async def _sync_round(self, client: PaymentsClient, store: Store, failed: FailedPolls) -> None:
         """Sync and print the result. Raises only errors that trying again later does not solve."""
-        from b2b_payments._errors import B2BPaymentsError, ExportError
 
         try:
             await self._sync(client, store)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from b2b_payments._errors import shown
+from b2b_payments._errors import ConfigurationError, shown
 
 if TYPE_CHECKING:
     from b2b_payments._models import OfflineLineItem
@@ -86,7 +86,6 @@ PAYMENT_ID = click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 
 def new_file(text: str) -> str:
     """Return the path of a file to write, after checking that it is writable, before anything is sent."""
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments.export._file import writable
 
     try:
@@ -105,7 +104,6 @@ def base_url(text: str) -> str:
 
 def problem_with_base_url(text: str) -> str:
     """Return why this cannot be the service's address, as a sentence, or "" if it can."""
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._transport.transport import checked_base_url
 
     try:
@@ -119,7 +117,6 @@ def problem_with_base_url(text: str) -> str:
 
 def quota(text: str) -> Quota | Literal["none"]:
     """Parse requests and seconds, as in 150/60, or "none" for no quota."""
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._quota import Quota
 
     if text.strip().lower() == "none":
@@ -144,7 +141,6 @@ def shard(text: str) -> tuple[int, int]:
 
 def line_item(text: str) -> OfflineLineItem:
     """Parse a line item: an invoice's id and the amount paid for it, as in 13=20.00."""
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._models import OfflineLineItem
 
     invoice, _, amount = text.partition("=")

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from b2b_payments._cli.command import FAILED, USAGE, Command, CommandError, print_json
+from b2b_payments._cli.command import Command, CommandError, command_errors, print_json
 from b2b_payments._cli.values import not_blank
+from b2b_payments._errors import B2BPaymentsError
 from b2b_payments._printable import counted
 
 _WORTH_A_PROCESS = 64 * 2**20
@@ -35,12 +36,8 @@ def verify(files: tuple[str, ...], report: str | None) -> None:
 
 
 def _verify(files: tuple[str, ...], report: str | None) -> None:
-    from b2b_payments._errors import B2BPaymentsError, ConfigurationError
-
-    try:
+    with command_errors():
         paths = list(_files(files))
-    except B2BPaymentsError as error:
-        raise CommandError(str(error), USAGE if isinstance(error, ConfigurationError) else FAILED) from None
     from b2b_payments._reporting.wording import money
 
     failed: list[str] = []
@@ -94,7 +91,6 @@ def _checked(paths: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _check(path: str) -> dict[str, Any]:
-    from b2b_payments._errors import B2BPaymentsError
     from b2b_payments.export import verify
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -210,7 +209,10 @@ class Notice:
         if self._waits.longest is None:
             self.hide()
         elif self._live is None:
-            self._live = _live(self._text)
+            # Imported only when there is a wait to show.
+            from b2b_payments._cli.terminal import live
+
+            self._live = live(lambda _: self._text())
             self._live.start(refresh=True)
 
     def hide(self) -> None:
@@ -247,16 +249,6 @@ def waits_shown() -> Iterator[Listener]:
         return
     with Notice() as notice:
         yield notice.listen
-
-
-def _live(text: Callable[[], Text]) -> Live:
-    # Imported only when there is a wait to show.
-    from rich.live import Live
-
-    from b2b_payments._cli.terminal import console_on
-
-    console = console_on(sys.stderr)
-    return Live(console=console, transient=True, refresh_per_second=10, get_renderable=text)
 
 
 def _sentence(text: str) -> str:
