@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,17 +49,15 @@ class State:
         if self._path is None:
             yield
             return
-        lock = Lock(self._path)
+        lock = ExitStack()
         try:
-            lock.acquire()
+            lock.enter_context(Lock(self._path))
         except AlreadyRunningError:
             raise AlreadyRunningError(
                 f"Another follow is using {self._path}: wait until it has ended, or name another file."
             ) from None
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def read(self) -> Any:
         """Return the stored checkpoint, or None if there is no file yet. Raises CommandError."""

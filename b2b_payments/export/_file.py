@@ -59,6 +59,12 @@ class Lock:
             problem = f"{self._target} cannot be locked ({_reason(error)})"
             raise ExportError(f"{problem}: use a folder on a file system with locks.") from None
 
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     @property
     def _is_users_own(self) -> bool:
         """Whether the file has content. Only a soft lock has, where the operating system has no locks."""

@@ -26,6 +26,7 @@ from typing import Any
 
 from b2b_payments._errors import ExportError
 from b2b_payments._printable import frozen
+from b2b_payments.export._account import Account
 from b2b_payments.export._bucket import Bucket, Version, bucket_and_name, is_url
 from b2b_payments.export._file import Lock, PathLike, path_of, writable, writing
 from b2b_payments.export._log import LogFolder, Part, segment_parts
@@ -121,21 +122,16 @@ class Location:
 
 @frozen
 class _ManifestAtStart:
-    """The manifest as it was when an export began."""
+    """The manifest as it was when an export began; if there was none, that of an export without files."""
 
     version: Version | None = None
     data: bytes = b""
-    manifest: Manifest | None = None
-
-    @property
-    def number(self) -> int:
-        """The manifest's number, or 0 if there is none."""
-        return 0 if self.manifest is None else self.manifest.number
+    manifest: Manifest = Manifest(Account({}), "", {})
 
     @property
     def data_folders(self) -> set[str]:
         """The folders of the data that the manifest names."""
-        return set() if self.manifest is None else {file.split("/")[1] for file in self.manifest.files}
+        return {file.split("/")[1] for file in self.manifest.files}
 
 
 class ObjectLog(LogFolder):
@@ -169,7 +165,7 @@ class ObjectLog(LogFolder):
     @property
     def number(self) -> int:
         """The number of this export."""
-        return self.base.number + 1
+        return self.base.manifest.number + 1
 
     def sizes(self) -> Mapping[int, int]:
         """Return the size in bytes of each existing segment of this export, by its number."""
@@ -255,11 +251,8 @@ class ObjectLocation(Location):
         self.folder.begin()
         self._bucket.check_conditions(f"{self._name}/{self._data_folder}/probe")
         for left in self._temporary.parent.glob(f"{self._prefix}-*"):
-            lock = Lock(left)
-            with suppress(ExportError):  # in use, or owned by another user
-                lock.acquire()
+            with suppress(ExportError), Lock(left):  # in use, or owned by another user
                 shutil.rmtree(left, ignore_errors=True)
-                lock.release()
         self._lock.acquire()
         self._temporary.mkdir(0o700)
         self.folder.path.mkdir()
@@ -291,8 +284,7 @@ class ObjectLocation(Location):
     def has_export(self, holds: Callable[[Path], bool]) -> bool:
         """Whether an export exists here whose manifest says that it is complete."""
         del holds
-        manifest = self.folder.base.manifest
-        return manifest is not None and manifest.account.complete
+        return self.folder.base.manifest.account.complete
 
     @property
     def manifest_fields(self) -> Mapping[str, Any]:

@@ -78,10 +78,7 @@ class FileStore(Store):
     @contextmanager
     def held(self) -> Iterator[Callable[[], Database]]:
         target = writable(self.path)
-        lock = Lock(target)
-        lock.acquire()
-        with ExitStack() as stack:
-            stack.callback(lock.release)
+        with Lock(target), ExitStack() as stack:
             yield lambda: stack.enter_context(closing(self.database.connect(target)))
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,7 @@ async def open_run(stores: Sequence[Store], places: Places, name: str, *, resume
     Raises ExportError if another run is in progress, or the run file cannot be written or read.
     """
     path = os.path.join(places.folder, f".{name}.run")
-    lock = None if is_url(path) else Lock(Path(path))
-    try:
-        if lock is not None:
-            lock.acquire()
+    with nullcontext() if is_url(path) else Lock(Path(path)):
         entries = await to_thread.run_sync(_read, path) if resume else None
         if entries is None:
             new_entries = await in_threads(partial(_entry, places), stores)
@@ -84,9 +81,6 @@ async def open_run(stores: Sequence[Store], places: Places, name: str, *, resume
             data = msgspec.json.encode(_RunFile(_VERSION, entries))
             await to_thread.run_sync(put_whole, path, data)
         yield Run(path, places, entries)
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _read(path: str) -> Mapping[str, Entry] | None:

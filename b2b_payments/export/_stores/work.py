@@ -19,7 +19,6 @@ from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.events import Event
 from b2b_payments.export._export import export, resume
-from b2b_payments.export._location import location_of
 from b2b_payments.export._pace import Pace
 from b2b_payments.export._placed import PlacedSink, sink_for
 from b2b_payments.export._selection import Selection
@@ -133,10 +132,6 @@ class Job:
     def is_resumable(self) -> bool:
         """Whether an interrupted export left something that can be resumed."""
         return self.sink().kept
-
-    def discard_interrupted(self) -> None:
-        """Remove what an interrupted export left. Raises ExportError."""
-        location_of(self.path).clean()
 
     async def run(
         self, on_report: OnReport, on_event: OnEvent, sink: PlacedSink | None = None
