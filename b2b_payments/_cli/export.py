@@ -161,22 +161,23 @@ def _export_one(
         sinks.append(sink)
         async with AsyncExitStack() as stack:
             progress = stack.enter_context(Progress(connection.quota, verbosity))
+            pace = progress.pace
             client = await connection.enter(stack, progress.listen)
             begin_walk = await selection.source(client)
             query = selection.manifest | ({"sandbox": True} if connection.sandbox else {})
 
             def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
-                progress.resumed(sink.rows)
+                pace.before = sink.rows
                 source = begin_walk(checkpoint)
                 progress.track_channels(source)
                 return source
 
             if resume:
-                report = await export.resume(begin, sink, query=query, on_progress=progress.advance)
+                report = await export.resume(begin, sink, query=query, on_progress=pace.advance)
             else:
-                report = await export.export(begin(None), sink, query=query, on_progress=progress.advance)
+                report = await export.export(begin(None), sink, query=query, on_progress=pace.advance)
             reports.append(report)
-            durations.append(progress.seconds)
+            durations.append(pace.elapsed)
 
     try:
         run(work)

@@ -166,36 +166,18 @@ def _plain_lines(verbosity: Verbosity, label: str = "") -> PlainLines | None:
 
 
 class Progress(Screen):
-    """Shows the progress of an export or sync while entered, within an event loop."""
+    """Shows the progress of an export or sync, as far as its `pace` knows."""
 
     def __init__(self, quota: Quota | None, verbosity: Verbosity) -> None:
         super().__init__(self._current_rows, verbosity)
-        self._pace = Pace(quota)
+        self.pace: Pace = Pace(quota)
         self._line = ExportLine("all", _plain_lines(verbosity))
         self._channels: PaymentStream | None = None
 
     def listen(self, event: Event) -> None:
         """Process an event of the client."""
-        self._pace.listen(event)
+        self.pace.listen(event)
         self._line.listen(event)
-
-    def advance(self, report: WalkReport) -> None:
-        """Record how far the walk has come."""
-        self._pace.advance(report)
-
-    def resumed(self, rows: int) -> None:
-        """Record how many payments the interrupted export had kept."""
-        self._pace.before = rows
-
-    @property
-    def requests(self) -> int:
-        """Number of requests sent."""
-        return self._pace.requests
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return self._pace.elapsed
 
     def track_channels(self, source: Walk | PaymentStream) -> None:
         """Show a line for each channel, if the source is a stream of several."""
@@ -203,10 +185,10 @@ class Progress(Screen):
             self._channels = source
 
     def _current_rows(self) -> Iterator[Row]:
-        yield self._line.row(self._pace.reading())
+        yield self._line.row(self.pace.reading())
         if self._channels is not None:
-            elapsed = self._pace.elapsed
-            yield from _by_channel(self._channels.reports, elapsed, resumed=self._pace.before > 0)
+            elapsed = self.pace.elapsed
+            yield from _by_channel(self._channels.reports, elapsed, resumed=self.pace.before > 0)
 
 
 class StoresProgress(Screen):

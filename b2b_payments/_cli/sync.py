@@ -71,11 +71,9 @@ def sync(
     fleet: Fleet | None,
     to: str,
     schema: str | None,
-    sweep: bool,
-    overlap: float,
-    most_lookups: int,
-    allow_mass_deletion: bool,
     every: float | None,
+    overlap: float,
+    **settings: Any,
 ) -> None:
     """Keep a database copy of the store in sync.
 
@@ -84,12 +82,7 @@ def sync(
     A payment is deleted only if the service itself says that it does not exist. If a sync is interrupted, the
     next one continues it. A summary is printed to standard error; exit code 0 means that the copy is in sync.
     """
-    settings: dict[str, Any] = {
-        "sweep": sweep,
-        "overlap": 60 * overlap,
-        "most_lookups": most_lookups,
-        "allow_mass_deletion": allow_mass_deletion,
-    }
+    settings["overlap"] = 60 * overlap
     if fleet is not None:
         connection.check_many_stores()
         from b2b_payments._cli import stores
@@ -105,7 +98,7 @@ def sync(
             raise
     except CommandError as failure:
         # Not if the database belongs to another store, or could not be opened.
-        if syncs.progress.requests and syncs.store.exists:
+        if syncs.progress.pace.requests and syncs.store.exists:
             kept = f"The copy in {syncs.store.place} is kept, and the next sync continues it."
             raise CommandError(f"{str(failure).rstrip('.')}. {kept}", failure.exit_code) from None
         raise
@@ -186,7 +179,7 @@ class _Syncs:
         if not report.complete:
             verbosity = replace(verbosity, quiet=False)
         details = f"{report.waited:.1f} s waited for the quota" if verbosity.verbose else ""
-        verbosity.summarize(str(self.store.place), report, self.progress.seconds, details=details)
+        verbosity.summarize(str(self.store.place), report, self.progress.pace.elapsed, details=details)
 
     async def _sync(self, client: PaymentsClient, store: Store) -> None:
         from b2b_payments import sync
@@ -202,4 +195,4 @@ class _Syncs:
         import attrs
 
         # How many payments changed is not known before the end, so there is no total to show.
-        self.progress.advance(report if report.exact else attrs.evolve(report, total_last=None))
+        self.progress.pace.advance(report if report.exact else attrs.evolve(report, total_last=None))

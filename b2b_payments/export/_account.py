@@ -178,21 +178,12 @@ class Account:
     @classmethod
     def unpack(cls, packed: object) -> Account:
         """Read the result of `pack`. Raises ValueError for anything else."""
-        fields = msgspec.convert(packed, _Packed)
-        whole = Sum(fields.rows, fields.totals)
-        for one in (whole, *fields.statuses.values()):
+        fields = msgspec.structs.asdict(msgspec.convert(packed, _Packed))
+        sums = Sums(Sum(fields.pop("rows"), fields.pop("totals")), fields.pop("statuses"))
+        for one in (sums.whole, *sums.statuses.values()):
             if not all(is_amount(total, _LONGEST_SUM) for total in one.totals.values()):
                 raise ValueError("a total is not a sum of amounts")
-        return cls(
-            fields.query,
-            fields.begun,
-            fields.ended,
-            Sums(whole, fields.statuses),
-            fields.requests,
-            fields.gaps_repaired,
-            fields.complete,
-            fields.store_hash,
-        )
+        return cls(sums=sums, gaps=fields.pop("gaps_repaired"), **fields)
 
 
 class _Packed(msgspec.Struct):

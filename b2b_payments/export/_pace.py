@@ -34,9 +34,8 @@ class PaceReading:
 class Pace:
     """Estimates an export's pace from the client's events and from the walk's report after each page.
 
-    If `quota` is None, only responses are waited for. `clock` returns seconds. The counts are as of the
-    latest event or report: `rows` and `requests` of this run, and `before` the payments that an interrupted
-    export had committed.
+    If `quota` is None, only responses are waited for. `clock` returns seconds. The counts are those of a
+    `PaceReading`, as of the latest event or report.
     """
 
     def __init__(self, quota: Quota | None, clock: Callable[[], float] = time.monotonic) -> None:

@@ -88,10 +88,6 @@ class Work(ABC):
             self._report, pace=pace, requests=pace.requests, rows=self.rows, **changes
         )
 
-    def set_kept_rows(self, rows: int) -> None:
-        """Record how many payments an interrupted export had kept."""
-        self._pace.before = rows
-
     def advance(self, report: WalkReport) -> None:
         """Record the walk's progress, and report it."""
         self._pace.advance(report)
@@ -161,7 +157,7 @@ class _Export(Work):
         begin_walk = await selection.source(client)
 
         def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
-            self.set_kept_rows(sink.rows)
+            self._pace.before = sink.rows
             return begin_walk(checkpoint)
 
         if self._job.resume:
