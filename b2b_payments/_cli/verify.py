@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +41,19 @@ def _verify(files: tuple[str, ...], report: str | None) -> None:
         paths = list(_files(files))
     from b2b_payments._reporting.wording import money
 
-    failed: list[str] = []
     results: list[dict[str, Any]] = []
     for one in _checked(paths):
         results.append(one)
-        if one["error"] is not None:
-            failed.append(one["error"])
-            if len(paths) > 1 and report is None:
-                click.echo(one["error"], err=True)
-        elif report is None:
+        if one["error"] is None and report is None:
             kind = "a copy" if one["copy"] else "as exported"
             state = "complete" if one["complete"] else "not known to be complete"
-            totals = ", ".join(f"{money(total)} {currency}" for currency, total in one["totals"].items())
+            totals = ", ".join(f"{money(Decimal(total))} {name}" for name, total in one["totals"].items())
             payments = counted(one["payments"], "payment")
             click.echo(f"{one['file']}: {kind}, {state}: {payments}, {totals or 'nothing'}.")
+        elif len(paths) > 1 and report is None:
+            click.echo(one["error"], err=True)
+    failed = [one["error"] for one in results if one["error"] is not None]
     if report is not None:
-        for one in results:
-            one["totals"] = {currency: f"{total:f}" for currency, total in one["totals"].items()}
         print_json({"as_exported": not failed, "files": results})
     if failed:
         many = f"{len(failed)} of {len(paths)} files are not as exported, or cannot be read."
@@ -110,6 +107,6 @@ def _check(path: str) -> dict[str, Any]:
     except B2BPaymentsError as error:
         result: dict[str, Any] = {"complete": False, "payments": None, "totals": {}, "error": str(error)}
     else:
-        totals = dict(sorted(sums.whole.totals.items()))
+        totals = sums.whole.pack()["totals"]
         result = {"complete": complete, "payments": sums.whole.rows, "totals": totals, "error": None}
     return {"file": path, "copy": copy is not None, **result}
