@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import re
 import signal
@@ -158,16 +157,14 @@ def with_options(function: Handler, options: Sequence[Callable[[Handler], Handle
 def option_group(
     name: str, make: Callable[..., Any], options: Sequence[Callable[[Handler], Handler]]
 ) -> Callable[[Handler], Handler]:
-    """Return a decorator that adds options. The function gets what `make` returns for them as one argument.
-
-    `make` also gets the values of other options of the command that it has parameters for.
-    """
-    parameters = inspect.signature(make).parameters.keys()
+    """Return a decorator that adds options, passed as one argument: what `make` returns for their values."""
+    probe: Any = with_options(lambda: None, options)
+    names = [parameter.name for parameter in reversed(probe.__click_params__)]
 
     def add(function: Handler) -> Handler:
         @functools.wraps(function)
         def wrapper(**values: Any) -> None:
-            made = make(**{parameter: values.pop(parameter) for parameter in parameters & values.keys()})
+            made = make(**{own: values.pop(own) for own in names})
             function(**{name: made}, **values)
 
         return with_options(wrapper, options)

@@ -219,7 +219,8 @@ def _connection(
 connection_options = option_group("connection", _connection, _OPTIONS)
 """Adds the connection options to a command, passed to it as one argument `connection`."""
 
-sandbox_option = click.option(
+_SANDBOX = click.option(
     "--sandbox", is_flag=True, help="Use the built-in sandbox of 10,000 payments; needs no credential."
 )
-"""For commands with `connection_options`."""
+connection_or_sandbox_options = option_group("connection", _connection, (*_OPTIONS, _SANDBOX))
+"""The same, with --sandbox."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError, Handler, with_names, with_options
+from b2b_payments._cli.command import USAGE, Command, CommandError, option_group, with_names
 from b2b_payments._cli.connection import Connection, WriteResult, connection_options
 from b2b_payments._cli.values import (
     AT_LEAST_ONE,
@@ -77,12 +77,7 @@ _OPTIONS = (
 )
 
 
-def _payment_options(function: Handler) -> Handler:
-    """Add the options for the fields of an offline payment, which `_payment_of` takes."""
-    return with_options(function, _OPTIONS)
-
-
-def _payment_of(
+def _payment(
     source: BinaryIO | None,
     line_items: tuple[OfflineLineItem, ...],
     details: tuple[tuple[str, str], ...],
@@ -102,6 +97,9 @@ def _payment_of(
     return _from_json(source)
 
 
+_payment_options = option_group("payment", _payment, _OPTIONS)
+
+
 @click.command("create-offline", cls=Command)
 @_payment_options
 @click.option(
@@ -111,14 +109,13 @@ def _payment_of(
 )
 @click.option("--yes", is_flag=True, help="Do not check first whether the external id is taken.")
 @connection_options
-def create_offline(connection: Connection, unless_exists: bool, yes: bool, **fields: Any) -> None:
+def create_offline(connection: Connection, payment: OfflinePayment, unless_exists: bool, yes: bool) -> None:
     """Record an offline payment, once, and print its id.
 
     Requires --customer-id, --currency and --line, or --json with the whole payment in the service's format.
     If a payment with the same external id exists, asks for confirmation on a terminal; without a terminal,
     --unless-exists or --yes is required.
     """
-    payment = _payment_of(**fields)
     external_id = payment.external_id if payment.external_id and payment.external_id.strip() else None
     if unless_exists and external_id is None:
         raise click.UsageError(
@@ -178,9 +175,8 @@ def _confirm_if_taken(connection: Connection, external_id: str) -> None:
 @click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 @_payment_options
 @connection_options
-def update_offline(connection: Connection, payment_id: int, **fields: Any) -> None:
+def update_offline(connection: Connection, payment_id: int, payment: OfflinePayment) -> None:
     """Replace an offline payment and print its id. The options or --json give its whole new content."""
-    payment = _payment_of(**fields)
 
     async def work(client: PaymentsClient) -> WriteResult:
         changed = await client.payments.update_offline(payment_id, payment)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,17 +23,23 @@ _SEARCH_FIELDS = ("id", "customerId", "externalId", "externalCustomerId")
 _FILTERS = (
     click.option(
         "--channel",
-        "channels",
+        "channel_ids",
         metavar="ID",
         type=AT_LEAST_ONE,
         multiple=True,
         help="Only this channel, by its channelId; may be repeated.",
     ),
     click.option(
-        "--status", metavar="STATUS", type=values.status, help="Only this processing status; name or number."
+        "--status",
+        "processing_status",
+        metavar="STATUS",
+        type=values.status,
+        help="Only this processing status; name or number.",
     ),
     click.option("--customer-name", metavar="TEXT", type=not_blank, help="Part of the company's name."),
-    click.option("--invoice", metavar="ID", type=AT_LEAST_ONE, help="Only payments of this invoice."),
+    click.option(
+        "--invoice", "invoice_id", metavar="ID", type=AT_LEAST_ONE, help="Only payments of this invoice."
+    ),
     click.option("--q", metavar="TEXT", type=not_blank, help="Keywords to search for."),
     click.option("--search-by", type=click.Choice(_SEARCH_FIELDS), help="Field that --q searches. [all]"),
     click.option(
@@ -64,32 +70,21 @@ overlap_option = option_with_default(
 
 
 def _selection(
-    channels: tuple[int, ...],
-    status: int | None,
-    customer_name: str | None,
-    invoice: int | None,
-    q: str | None,
-    search_by: str | None,
+    channel_ids: tuple[int, ...],
     since: datetime | None,
     until: datetime | None,
     page_size: int,
     concurrency: int,
+    **filters: Any,
 ) -> Selection:
-    if search_by is not None and q is None:
+    if filters["search_by"] is not None and filters["q"] is None:
         raise click.UsageError("--search-by needs --q, the text to search for.")
     from b2b_payments._protocol.query import PaymentQuery
     from b2b_payments._walk.period import Period
     from b2b_payments.export._selection import Selection
 
     try:
-        query = PaymentQuery(
-            channel_ids=channels or None,
-            processing_status=status,
-            customer_name=customer_name,
-            invoice_id=invoice,
-            q=q,
-            search_by=search_by,
-        )
+        query = PaymentQuery(channel_ids=channel_ids or None, **filters)
         period = Period(since, until)
     except ConfigurationError as error:
         options = {"created_from": "--since", "created_to": "--until"}
@@ -141,26 +136,19 @@ class Fleet:
     only: tuple[str, ...]
     shard: tuple[int, int] | None
     at_once: int
-    dask: str | None
-    workers: int | None
+    dask: str | None = None
+    workers: int | None = None
 
 
-def _fleet(
-    stores: str | None,
-    only: tuple[str, ...],
-    shard: tuple[int, int] | None,
-    at_once: int | None,
-    dask: str | None = None,
-    workers: int | None = None,
-) -> Fleet | None:
+def _fleet(stores: str | None, **rest: Any) -> Fleet | None:
     if stores is None:
-        rest = {"--only": only, "--shard": shard, "--at-once": at_once, "--dask": dask, "--workers": workers}
-        if option := next((option for option, value in rest.items() if value), None):
+        if name := next((name for name, value in rest.items() if value), None):
+            option = f"--{name.replace('_', '-')}"
             raise click.UsageError(f"{option} needs --stores, the file that lists the stores.")
         return None
-    if workers is not None and dask != "local":
+    if rest.get("workers") is not None and rest["dask"] != "local":
         raise click.UsageError("--workers is only for --dask local.")
-    return Fleet(stores, only, shard, at_once or 8, dask, workers)
+    return Fleet(stores, **rest | {"at_once": rest["at_once"] or 8})
 
 
 def fleet_options(*, with_dask: bool) -> Callable[[Handler], Handler]:
@@ -194,12 +182,8 @@ class Verbosity:
 def with_duration(report: object, seconds: float) -> str:
     """Return a report's line with its duration, inserted before any caveat."""
     figures, separator, caveat = str(report).partition("; ")
-    return f"{figures}, {duration(seconds)}{separator}{caveat}"
-
-
-def duration(seconds: float) -> str:
-    """Format a duration: in seconds, or as hours:minutes:seconds from a minute on."""
-    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+    duration = f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+    return f"{figures}, {duration}{separator}{caveat}"
 
 
 def clock(seconds: float) -> str:

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.request import url2pathname
@@ -88,25 +89,18 @@ class Lock:
 
 
 @contextmanager
-def writing(subject: object) -> Iterator[None]:
-    """Raise an ExportError in place of an OSError, except BrokenPipeError."""
+def _as_export_error(subject: object, doing: str, unless: type[OSError]) -> Iterator[None]:
+    """Raise an ExportError in place of an OSError."""
     try:
         yield
-    except BrokenPipeError:
+    except unless:
         raise
     except OSError as error:
-        raise ExportError(f"{subject} could not be written: {_reason(error)}.") from None
+        raise ExportError(f"{subject} could not be {doing}: {_reason(error)}.") from None
 
 
-@contextmanager
-def reading(subject: object) -> Iterator[None]:
-    """Raise an ExportError in place of an OSError, except FileNotFoundError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ExportError(f"{subject} could not be read: {_reason(error)}.") from None
+writing = partial(_as_export_error, doing="written", unless=BrokenPipeError)
+reading = partial(_as_export_error, doing="read", unless=FileNotFoundError)
 
 
 def path_of(path: object) -> PathLike:

@@ -103,7 +103,8 @@ async def run_batch(pickled: bytes, key: str, run: str) -> Sequence[StoreReport]
 
     async def watch_task() -> None:
         # Dask does not stop a running task when it is cancelled, so the task stops itself.
-        while _is_running(worker.state, key):
+        tasks = worker.state.tasks
+        while key in tasks and tasks[key].state in {"executing", "long-running"}:
             share.send(worker, run, now=False)
             await anyio.sleep(_POLL_EVERY)
         group.cancel_scope.cancel()
@@ -123,10 +124,6 @@ def _secede(worker: Any, key: str) -> None:
     secede = import_module("distributed.worker_state_machine").SecedeEvent
     # No duration: Dask learns how long a batch takes when the batch ends.
     worker.handle_stimulus(secede(key=key, compute_duration=None, stimulus_id=f"secede-{key}"))
-
-
-def _is_running(state: Any, key: str) -> bool:
-    return key in state.tasks and state.tasks[key].state in {"executing", "long-running"}
 
 
 async def _export(job: Job, old_manifest: str | None, on_report: OnReport) -> StoreReport:
