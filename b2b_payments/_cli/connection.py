@@ -20,7 +20,7 @@ from b2b_payments._cli.command import (
     option_group,
     run,
 )
-from b2b_payments._cli.streams import require_output
+from b2b_payments._cli.output import require_output, show
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient
@@ -49,6 +49,10 @@ class Connection:
     quota_option: Quota | Literal["none"] | None
     outage: float | None = None
     sandbox: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sandbox and self.base_url is not None:
+            raise click.UsageError("--sandbox starts its own service: leave --base-url out.")
 
     def check_many_stores(self) -> None:
         """Raise UsageError for options that are only for a single store."""
@@ -115,8 +119,6 @@ class Connection:
                 interrupted.append(event)
 
         async def write(client: PaymentsClient) -> None:
-            from b2b_payments._cli.output import show
-
             result = await work(client)
             results.append(result)
             await show([result.output], done=result.sentence)
@@ -192,6 +194,7 @@ _OPTIONS = (
     ),
     click.option(
         "--quota",
+        "quota_option",
         metavar="N/SECONDS",
         type=values.quota,
         help="Send at most N requests in any SECONDS; 'none' for no limit. [150/60]",
@@ -205,22 +208,11 @@ _OPTIONS = (
 )
 
 
-def _connection(
-    base_url: str | None,
-    quota: Quota | Literal["none"] | None,
-    outage: float | None,
-    sandbox: bool = False,
-) -> Connection:
-    if sandbox and base_url is not None:
-        raise click.UsageError("--sandbox starts its own service: leave --base-url out.")
-    return Connection(base_url, quota, outage, sandbox)
-
-
-connection_options = option_group("connection", _connection, _OPTIONS)
+connection_options = option_group("connection", Connection, _OPTIONS)
 """Adds the connection options to a command, passed to it as one argument `connection`."""
 
 _SANDBOX = click.option(
     "--sandbox", is_flag=True, help="Use the built-in sandbox of 10,000 payments; needs no credential."
 )
-connection_or_sandbox_options = option_group("connection", _connection, (*_OPTIONS, _SANDBOX))
+connection_or_sandbox_options = option_group("connection", Connection, (*_OPTIONS, _SANDBOX))
 """The same, with --sandbox."""

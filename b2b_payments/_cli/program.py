@@ -13,7 +13,7 @@ import click
 
 from b2b_payments._cli import doctor, endpoints, export, follow, offline, report, sandbox, sync, verify
 from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError
-from b2b_payments._cli.streams import bare, standard_streams
+from b2b_payments._cli.output import bare, standard_streams
 from b2b_payments._version import __version__
 
 
@@ -21,7 +21,6 @@ class Program(click.Group):
     """A group that lists commands in the order they were added, and prints failures as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
-        """Return the names of the commands."""
         return list(self.commands)
 
     def main(self, *args: Any, **settings: Any) -> Any:

@@ -133,14 +133,12 @@ class ExportLine:
         self._plain = plain
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         if not isinstance(event, QuotaWait):  # the row takes waits for the quota from the pace
             self._waits.listen(event)
         if self._plain is not None:
             self._plain.listen(event)
 
     def row(self, pace: PaceReading) -> Row:
-        """Return the row to show."""
         done, left = pace.before + pace.rows, pace.seconds_left
         # With several channels, a resumed walk's total lacks the channels that were already finished.
         total = pace.total if pace.total is not None and pace.total >= done else None
@@ -175,7 +173,6 @@ class Progress(Screen):
         self._channels: PaymentStream | None = None
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         self.pace.listen(event)
         self._line.listen(event)
 
@@ -206,7 +203,6 @@ class StoresProgress(Screen):
         self._started = monotonic()
 
     def advance(self, report: StoreReport) -> None:
-        """Record the state of a store."""
         self.reports[report.name] = report
         if report.state is StoreState.RUNNING:
             self._line(report.name)
@@ -215,7 +211,6 @@ class StoresProgress(Screen):
             self._ended.update(stores=1, rows=report.pace.rows, before=report.pace.before)
 
     def listen(self, name: str, event: Event) -> None:
-        """Process an event of a store's client."""
         self._line(name).listen(event)
 
     def _line(self, name: str) -> ExportLine:

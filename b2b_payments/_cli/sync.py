@@ -136,7 +136,6 @@ class _Syncs:
         self.progress = self._new_progress()
 
     async def run(self) -> None:
-        """Sync once, or repeatedly."""
         import anyio
 
         from b2b_payments import sync
@@ -168,12 +167,10 @@ class _Syncs:
 
     @property
     def state_after_stop(self) -> str:
-        """What a stopped sync leaves, for the message."""
         kept = f"the copy in {self.store.place} is kept, and the next sync continues it"
         return kept if self.store.exists else f"{self.store.place} was not written"
 
     def print_summary(self, report: SyncReport) -> None:
-        """Print the summary of the latest sync."""
         verbosity = self._verbosity
         if not report.complete:
             verbosity = replace(verbosity, quiet=False)

@@ -10,7 +10,7 @@ from typing import NoReturn, TextIO
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from b2b_payments._cli.streams import bare
+from b2b_payments._cli.output import bare
 
 _PLAIN = frozenset({"dumb", "unknown"})
 
@@ -24,7 +24,6 @@ class _Console(Console):
     """A console that raises BrokenPipeError, where rich would end the program."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise the error that is being handled."""
         raise  # noqa: PLE0704 - rich calls this while it handles a BrokenPipeError
 
 

@@ -63,7 +63,6 @@ class WholeNumber(Number):
 
 
 def not_blank(value: str) -> str:
-    """Refuse blank text."""
     if not value.strip():
         raise click.BadParameter("it is empty: fill it in, or leave it out.")
     return value
@@ -96,7 +95,6 @@ def new_file(text: str) -> str:
 
 
 def base_url(text: str) -> str:
-    """Parse the service's address."""
     if problem := problem_with_base_url(text):
         raise click.BadParameter(problem)
     return text

@@ -64,7 +64,6 @@ def object_store_waits_shown() -> Iterator[None]:
 
 
 def object_store_wait(bucket: str, seconds: float) -> str:
-    """Return the text for an object store that does not answer."""
     return f"waiting ({seconds:.0f} s so far) for {bucket} to answer"
 
 
@@ -111,7 +110,6 @@ class Waits:
         self._waits: dict[int, Wait] = {}
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         if (wait := wait_of(event, self.clock())) is not None and isinstance(
             event, RetryScheduled | QuotaWait
         ):
@@ -154,7 +152,6 @@ class PlainLines:
         self._timer: asyncio.TimerHandle | None = None
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         self._waits.listen(event)
         wait, now = self._waits.longest, self._waits.clock()
         if wait is None:
@@ -200,12 +197,10 @@ class Notice:
         self.hide()
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         self._waits.listen(event)
         self.update()
 
     def update(self) -> None:
-        """Show the line if there is a wait, else hide it."""
         if self._waits.longest is None:
             self.hide()
         elif self._live is None:
@@ -216,7 +211,6 @@ class Notice:
             self._live.start(refresh=True)
 
     def hide(self) -> None:
-        """Remove the line from the terminal."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()

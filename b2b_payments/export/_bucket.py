@@ -212,7 +212,6 @@ class Bucket:
         return f"Set {_CREDENTIALS[self._root.partition(':')[0]]}."
 
     def get(self, name: str) -> tuple[bytes, Version]:
-        """Return an object's bytes and its version."""
         with self._as_os_errors():
             found = _call(self._obstore.get, self._store, name)
             return bytes(_call(found.bytes)), _version_of(found.meta)
@@ -239,7 +238,6 @@ class Bucket:
             raise refused from None
 
     def replace(self, name: str, data: bytes) -> None:
-        """Create or replace an object."""
         self._put(name, data)
 
     def upload(self, name: str, path: Path) -> None:
@@ -252,7 +250,6 @@ class Bucket:
             return _version_of(_call(self._obstore.put, self._store, name, data, **settings))
 
     def download(self, name: str, path: Path) -> None:
-        """Download an object to a file."""
         with self._as_os_errors() as waiting, path.open("wb") as file:
             for chunk in self._obstore.get(self._store, name).stream(min_chunk_size=_PART):
                 file.write(chunk)

@@ -170,7 +170,6 @@ class _Progress:
         self.batch: PageBatch = PageBatch()
 
     def add(self, page: JoinedPage) -> None:
-        """Add the new payments of a page to the batch."""
         self.batch.add(page)
         self._walk = page.checkpoint
 

@@ -76,7 +76,6 @@ class Lock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
         return self._lock.is_locked
 
     def release(self) -> None:

@@ -80,7 +80,6 @@ class Location:
             yield
 
     def leave(self) -> None:
-        """Release the locks."""
         for lock in self._locks:
             lock.release()
 
@@ -164,7 +163,6 @@ class ObjectLog(LogFolder):
 
     @property
     def number(self) -> int:
-        """The number of this export."""
         return self.base.manifest.number + 1
 
     def sizes(self) -> Mapping[int, int]:
@@ -276,7 +274,6 @@ class ObjectLocation(Location):
             self._lock.release()
 
     def incomplete_location(self) -> Location:
-        """Return the location for an incomplete export that must not replace the export at this one."""
         suffix = self.target.suffix
         url = f"{str(self.shown).removesuffix(suffix)}{_INCOMPLETE}{suffix}"
         return ObjectLocation(url, self._targets_of)

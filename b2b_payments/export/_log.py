@@ -84,7 +84,6 @@ class LogFolder:
             sync_folder(self.path)
 
     def remove(self, numbers: Collection[int]) -> None:
-        """Remove segments."""
         for number in numbers:
             (self.path / _name(number)).unlink()
 
@@ -187,7 +186,6 @@ class Log:
 
     @property
     def exists(self) -> bool:
-        """Whether the log has any segments."""
         return bool(self._numbers or self._folder.sizes())
 
     def clear(self) -> None:

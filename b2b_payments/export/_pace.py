@@ -70,7 +70,6 @@ class Pace:
         self._ends_at = None if left is None else self._clock() + left
 
     def reading(self) -> PaceReading:
-        """Return the current pace."""
         rate = self.rows / self.elapsed if self.elapsed > 0 else 0.0
         left = None if self._ends_at is None else max(0.0, self._ends_at - self._clock())
         return PaceReading(

@@ -287,7 +287,6 @@ class StagedFile:
         self._size = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append data."""
         self.file.write(data)
         self._hash.update(data)
         self._size += len(data)

@@ -110,7 +110,6 @@ class DuplicateIds:
         self._duplicate: str | None = None
 
     def add(self, payment_id: object) -> None:
-        """Add an id."""
         text = str(payment_id)
         with suppress(ValueError):
             number = int(text)

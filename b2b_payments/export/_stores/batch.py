@@ -44,7 +44,6 @@ class Batch:
 
     @property
     def concurrency(self) -> int:
-        """How many requests each export has in flight."""
         job, _ = self.jobs[0]
         return job.selection.concurrency
 

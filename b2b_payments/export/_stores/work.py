@@ -89,7 +89,6 @@ class Work(ABC):
         )
 
     def advance(self, report: WalkReport) -> None:
-        """Record the walk's progress, and report it."""
         self._pace.advance(report)
         self.update()
         self._on_report(
@@ -118,7 +117,6 @@ class Job:
         return attrs.evolve(self.selection, query=query)
 
     def report(self, state: StoreState = StoreState.NOT_BEGUN, **rest: Any) -> StoreReport:
-        """Return a report on this store."""
         return StoreReport(self.store.name, self.path, state, **rest)
 
     def sink(self) -> PlacedSink:
