@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import re
 import signal
@@ -157,14 +158,18 @@ def with_options(function: Handler, options: Sequence[Callable[[Handler], Handle
 def option_group(
     name: str, make: Callable[..., Any], options: Sequence[Callable[[Handler], Handler]]
 ) -> Callable[[Handler], Handler]:
-    """Return a decorator that adds options, passed as one argument: what `make` returns for their values."""
+    """Return a decorator that adds options, passed as one argument: what `make` returns for their values.
+
+    `make` also gets the values of the command's other options that it has a parameter for.
+    """
     probe: Any = with_options(lambda: None, options)
     names = [parameter.name for parameter in reversed(probe.__click_params__)]
+    names += [name for name in inspect.signature(make).parameters if name not in names]
 
     def add(function: Handler) -> Handler:
         @functools.wraps(function)
         def wrapper(**values: Any) -> None:
-            made = make(**{own: values.pop(own) for own in names})
+            made = make(**{own: values.pop(own) for own in names if own in values})
             function(**{name: made}, **values)
 
         return with_options(wrapper, options)

@@ -211,8 +211,7 @@ _OPTIONS = (
 connection_options = option_group("connection", Connection, _OPTIONS)
 """Adds the connection options to a command, passed to it as one argument `connection`."""
 
-_SANDBOX = click.option(
+sandbox_option = click.option(
     "--sandbox", is_flag=True, help="Use the built-in sandbox of 10,000 payments; needs no credential."
 )
-connection_or_sandbox_options = option_group("connection", Connection, (*_OPTIONS, _SANDBOX))
-"""The same, with --sandbox."""
+"""For commands with `connection_options`."""

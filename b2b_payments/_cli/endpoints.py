@@ -12,12 +12,7 @@ import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import Command, option_with_default
-from b2b_payments._cli.connection import (
-    Connection,
-    WriteResult,
-    connection_options,
-    connection_or_sandbox_options,
-)
+from b2b_payments._cli.connection import Connection, WriteResult, connection_options, sandbox_option
 from b2b_payments._cli.options import filter_options
 from b2b_payments._cli.output import show
 from b2b_payments._cli.values import AT_LEAST_ONE, PAYMENT_ID, WholeNumber
@@ -56,7 +51,8 @@ _SORT_KEYS = (
     help="Ascending or descending.",
 )
 @click.option("--offset", metavar="N", type=WholeNumber(minimum=0), help="Skip N payments first.")
-@connection_or_sandbox_options
+@connection_options
+@sandbox_option
 def list_(
     connection: Connection,
     selection: Selection,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, kept_note, print_json, run
-from b2b_payments._cli.connection import Connection, connection_or_sandbox_options
+from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
 from b2b_payments._cli.output import output as standard_output
 from b2b_payments._cli.values import not_blank
@@ -62,7 +62,8 @@ _CONTINUE = "The payments read so far are kept: run the same command with --resu
 )
 @fleet_options(with_dask=True)
 @filter_options
-@connection_or_sandbox_options
+@connection_options
+@sandbox_option
 @verbosity_options
 def export(
     connection: Connection,

@@ -22,7 +22,7 @@ from b2b_payments._cli.command import (
     option_with_default,
     with_names,
 )
-from b2b_payments._cli.connection import Connection, connection_or_sandbox_options
+from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
 from b2b_payments._cli.values import Number, moment, new_file
@@ -98,7 +98,8 @@ class State:
     "--interval", metavar="SECONDS", type=Number(0.1, 86_400), default=60, help="Time between polls."
 )
 @overlap_option
-@connection_or_sandbox_options
+@connection_options
+@sandbox_option
 def follow(
     connection: Connection, since: datetime | None, state: str | None, interval: float, overlap: float
 ) -> None:

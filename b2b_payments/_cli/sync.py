@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, option_with_default, run
-from b2b_payments._cli.connection import Connection, connection_or_sandbox_options
+from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, fleet_options, overlap_option, verbosity_options
 from b2b_payments._cli.values import AT_LEAST_ONE, Number, not_blank
 from b2b_payments._errors import B2BPaymentsError, ExportError
@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     help="Keep running: sync again this long after each sync, until stopped.",
 )
 @fleet_options(with_dask=False)
-@connection_or_sandbox_options
+@connection_options
+@sandbox_option
 @verbosity_options
 def sync(
     connection: Connection,
