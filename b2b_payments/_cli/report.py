@@ -67,7 +67,7 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
         if is_postgres(file):
             server = PostgresStore(file, schema=schema or SCHEMA).place
             summary, name = summary_of(read_copy(server)), str(server)
-            notes = _notes(summary)
+            notes = _unreadable(summary)
         else:
             with (
                 object_store_waits_shown(),
@@ -79,27 +79,27 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
                         f"The format of {file!r} is not known: give --format, or name an export."
                     )
                 summary, name = summary_of(read_payments(path, file_format)), path.name
-                notes = _notes(summary, path)
+                notes = _notes(path, summary)
     if page is None:
         _print(summary, notes)
     else:
         _write(page, name, summary, notes)
 
 
-def _notes(summary: Summary, path: Path | None = None) -> list[str]:
+def _unreadable(summary: Summary) -> list[str]:
+    if not summary.unreadable:
+        return []
+    return [f"{counted(summary.unreadable, 'payment')} could not be read: not included in any total."]
+
+
+def _notes(path: Path, summary: Summary) -> list[str]:
     """Return sentences on what the totals do not include, and when the file was exported."""
     from b2b_payments.export._manifest import read_manifest
 
-    notes = []
-    if summary.unreadable:
-        notes.append(
-            f"{counted(summary.unreadable, 'payment')} could not be read: not included in any total."
-        )
+    notes = _unreadable(summary)
     try:
-        account = None if path is None else read_manifest(path).account
+        account = read_manifest(path).account
     except ExportError:
-        account = None
-    if account is None:
         return notes
     totals = {currency: one.whole.total for currency, one in summary.currencies.items()}
     if (account.sums.whole.rows, account.sums.whole.totals) != (summary.payments, totals):

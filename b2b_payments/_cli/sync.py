@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +17,7 @@ from b2b_payments._errors import B2BPaymentsError, ExportError
 
 if TYPE_CHECKING:
     from b2b_payments._changes.feed import FailedPolls
+    from b2b_payments._cli.progress import Progress
     from b2b_payments._client import PaymentsClient
     from b2b_payments._walk.report import WalkReport
     from b2b_payments.events import Event
@@ -107,34 +107,30 @@ def sync(
     click.get_current_context().exit(0 if report.complete else 1)
 
 
+@dataclass
 class _Syncs:
     """A single sync, or repeated ones. `reports` holds that of the latest sync once it has ended.
 
     `store` is set once `run` has begun.
     """
 
-    store: Store
+    connection: Connection
+    verbosity: Verbosity
+    to: str
+    schema: str | None
+    every: float | None
+    settings: Mapping[str, Any]
+    reports: list[SyncReport] = field(default_factory=list)
+    progress: Progress = field(init=False)
+    store: Store = field(init=False)
 
-    def __init__(
-        self,
-        connection: Connection,
-        verbosity: Verbosity,
-        to: str,
-        schema: str | None,
-        every: float | None,
-        settings: Mapping[str, Any],
-    ) -> None:
+    def __post_init__(self) -> None:
+        self.progress = self._new_progress()
+
+    def _new_progress(self) -> Progress:
         from b2b_payments._cli.progress import Progress
 
-        self._connection = connection
-        self._verbosity = verbosity
-        self._new_progress = partial(Progress, connection.quota, verbosity)
-        self._to = to
-        self._schema = schema
-        self._every = every
-        self._settings = settings
-        self.reports: list[SyncReport] = []
-        self.progress = self._new_progress()
+        return Progress(self.connection.quota, self.verbosity)
 
     async def run(self) -> None:
         import anyio
@@ -144,12 +140,12 @@ class _Syncs:
 
         failed = FailedPolls()
         # First of all, so that nothing is sent if the database cannot be written.
-        self.store = store = sync.store_for(self._to, schema=self._schema)
+        self.store = store = sync.store_for(self.to, schema=self.schema)
         async with AsyncExitStack() as stack:
-            client = await self._connection.enter(stack, self._listen)
-            while self._every is not None:
+            client = await self.connection.enter(stack, self._listen)
+            while self.every is not None:
                 await self._sync_round(client, store, failed)
-                await anyio.sleep(self._every)
+                await anyio.sleep(self.every)
             await self._sync(client, store)
 
     async def _sync_round(self, client: PaymentsClient, store: Store, failed: FailedPolls) -> None:
@@ -172,7 +168,7 @@ class _Syncs:
         return kept if self.store.exists else f"{self.store.place} was not written"
 
     def print_summary(self, report: SyncReport) -> None:
-        verbosity = self._verbosity
+        verbosity = self.verbosity
         if not report.complete:
             verbosity = replace(verbosity, quiet=False)
         details = f"{report.waited:.1f} s waited for the quota" if verbosity.verbose else ""
@@ -183,7 +179,7 @@ class _Syncs:
 
         self.reports.clear()
         with self._new_progress() as self.progress:
-            self.reports.append(await sync.sync(client, store, on_progress=self._advance, **self._settings))
+            self.reports.append(await sync.sync(client, store, on_progress=self._advance, **self.settings))
 
     def _listen(self, event: Event) -> None:
         self.progress.listen(event)

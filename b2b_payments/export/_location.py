@@ -19,6 +19,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
 from tempfile import gettempdir
@@ -142,24 +143,21 @@ class ObjectLog(LogFolder):
         super().__init__(copy)
         self._bucket = bucket
         self._name = name
-        self._base: _ManifestAtStart | None = None
         self._ended = False
 
     def begin(self) -> None:
         """Forget the manifest, so that it is read again."""
-        self._base, self._ended = None, False
+        vars(self).pop("base", None)
+        self._ended = False
 
-    @property
+    @cached_property
     def base(self) -> _ManifestAtStart:
         """The manifest as it was when this export began."""
-        if self._base is None:
-            try:
-                data, version = self._bucket.get(f"{self._name}{MANIFEST}")
-            except FileNotFoundError:
-                self._base = _ManifestAtStart()
-            else:
-                self._base = _ManifestAtStart(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
-        return self._base
+        try:
+            data, version = self._bucket.get(f"{self._name}{MANIFEST}")
+        except FileNotFoundError:
+            return _ManifestAtStart()
+        return _ManifestAtStart(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
 
     @property
     def number(self) -> int:
