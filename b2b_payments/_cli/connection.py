@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from b2b_payments._quota import Quota
     from b2b_payments._retry import RetryPolicy
     from b2b_payments.events import Event, Listener
-    from b2b_payments.sandbox import Sandbox
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,7 +91,12 @@ class Connection:
         settings = self.settings | {"on_event": on_event}
         if not self.sandbox:
             return await stack.enter_async_context(PaymentsClient.from_env(**settings))
-        sandbox = await stack.enter_async_context(_running_sandbox())
+        from b2b_payments.sandbox import Sandbox
+
+        try:  # a fixed port, so that exports can be resumed
+            sandbox = await stack.enter_async_context(Sandbox(payments=10_000, port=_PORT))
+        except OSError:
+            sandbox = await stack.enter_async_context(Sandbox(payments=10_000))
         settings["base_url"] = sandbox.base_url
         return await stack.enter_async_context(PaymentsClient(sandbox.auth, **settings))
 
@@ -165,23 +169,6 @@ class Connection:
                     await work(await self.enter(stack, listen))
 
         run(call)
-
-
-@asynccontextmanager
-async def _running_sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a running sandbox, on a fixed port if it is free, so that exports from it can be resumed."""
-    from b2b_payments.sandbox import Sandbox
-
-    sandbox = Sandbox(payments=10_000, port=_PORT)
-    try:
-        await sandbox.start()
-    except OSError:
-        sandbox = Sandbox(payments=10_000)
-        await sandbox.start()
-    try:
-        yield sandbox
-    finally:
-        await sandbox.stop()
 
 
 _PORT = 21_427

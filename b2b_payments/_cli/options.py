@@ -156,9 +156,6 @@ def fleet_options(*, with_dask: bool) -> Callable[[Handler], Handler]:
     return option_group("fleet", _fleet, _STORES + (_DASK if with_dask else ()))
 
 
-_LEVELS = ("debug", "info", "warning", "error")
-
-
 @dataclass(frozen=True, repr=False)
 class Verbosity:
     """How much to print: `quiet` means only failures, `verbose` all details of the walk.
@@ -198,7 +195,7 @@ _VERBOSITY = (
     click.option("-v", "--verbose", is_flag=True, help="Add the details of the walk to the summary."),
     click.option(
         "--log-level",
-        type=click.Choice(_LEVELS, case_sensitive=False),
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
         help="Log the client's events to standard error, from this level up.",
     ),
 )
