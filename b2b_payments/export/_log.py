@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import reduce
 from itertools import accumulate, pairwise
 from pathlib import Path
 from secrets import token_hex
@@ -243,10 +244,7 @@ class Log:
 
     def append(self, parts: Sequence[Part], checkpoint: Checkpoint | None) -> None:
         """Write a segment with its checkpoint. Raises ExportError if another writer has taken over."""
-        sums = [0] * len(parts)
-        for index, part in enumerate(parts):
-            for piece in part:
-                sums[index] = zlib.crc32(piece, sums[index])
+        sums = [reduce(lambda crc, piece: zlib.crc32(piece, crc), part, 0) for part in parts]
         sizes = [sum(map(len, part)) for part in parts]
         fields = None if checkpoint is None else dict(checkpoint)
         number = self._last + 1

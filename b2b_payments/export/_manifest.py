@@ -25,7 +25,6 @@ MANIFEST = ".manifest.json"
 """Appended to a file's name, this is the name of its manifest."""
 _FORMATS_OF_VERSION_1 = ("jsonl", "csv", "parquet")
 """Not databases: version 1 hashed them in another way."""
-_CHUNK = 1 << 20
 
 
 @frozen
@@ -112,8 +111,5 @@ class _Packed(msgspec.Struct):
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits. Raises OSError."""
-    digest = hashlib.sha256()
     with os.fdopen(open_regular(path), "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
