@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from b2b_payments._cli import values
-from b2b_payments._cli.command import (
-    OUTCOME_UNKNOWN,
-    USAGE,
-    CommandError,
-    StoppedError,
-    option_group,
-    run,
-)
+from b2b_payments._cli.command import OUTCOME_UNKNOWN, USAGE, CommandError, StoppedError, option_group, run
 from b2b_payments._cli.output import require_output, show
 
 if TYPE_CHECKING:
@@ -146,9 +139,7 @@ class Connection:
             raise CommandError(f"{failure} So {hint}.", OUTCOME_UNKNOWN) from None
 
     def call(
-        self,
-        work: Callable[[PaymentsClient], Awaitable[None]],
-        on_event: Listener = lambda _: None,
+        self, work: Callable[[PaymentsClient], Awaitable[None]], on_event: Listener = lambda _: None
     ) -> None:
         """Run `work`, which prints its result, with an open client.
 

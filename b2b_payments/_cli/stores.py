@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,21 +43,17 @@ def export(
     by itself leaves none, even if stores failed. With --only, no note is written.
     """
 
-    def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
-        return export_stores(
-            stores,
-            output,
-            format=format_,
-            at_once=fleet.at_once,
-            dask=fleet.dask,
-            workers=fleet.workers,
-            resume=resume,
-            run=_run_of(fleet),
-            **selection.stream,
-            on_progress=progress.advance,
-            on_event=progress.listen,
-        )
-
+    begin = partial(
+        export_stores,
+        output=output,
+        format=format_,
+        at_once=fleet.at_once,
+        dask=fleet.dask,
+        workers=fleet.workers,
+        resume=resume,
+        run=_run_of(fleet),
+        **selection.stream,
+    )
     remedy = "To export what is missing, run the same command with --resume"
     _run(connection, verbosity, fleet, selection.concurrency, begin, remedy=remedy, as_json=as_json)
 
@@ -69,16 +66,7 @@ def sync(
     With `every`, repeat until stopped, with a pause of that many seconds between two rounds.
     """
 
-    def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
-        return sync_stores(
-            stores,
-            to,
-            at_once=fleet.at_once,
-            **more,
-            on_progress=progress.advance,
-            on_event=progress.listen,
-        )
-
+    begin = partial(sync_stores, output=to, at_once=fleet.at_once, **more)
     remedy = "To continue, run the same command again"
     _run(connection, verbosity, fleet, 8, begin, remedy=remedy, as_json=False, every=every)
 
@@ -88,7 +76,7 @@ def _run(
     verbosity: Verbosity,
     fleet: Fleet,
     concurrency: int,
-    begin: Callable[[Sequence[Store], StoresProgress], Awaitable[StoresReport]],
+    begin: Callable[..., Awaitable[StoresReport]],
     *,
     remedy: str,
     as_json: bool,
@@ -105,7 +93,7 @@ def _run(
         while True:
             progress.stores = len(stores)
             with progress:
-                report = await begin(stores, progress)
+                report = await begin(stores, on_progress=progress.advance, on_event=progress.listen)
             if every is None:
                 break
             _print_round(report, stores, quiet=verbosity.quiet)
