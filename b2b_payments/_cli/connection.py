@@ -13,7 +13,8 @@ import click
 
 from b2b_payments._cli import values
 from b2b_payments._cli.command import OUTCOME_UNKNOWN, USAGE, CommandError, StoppedError, option_group, run
-from b2b_payments._cli.output import require_output, show
+from b2b_payments._cli.output import show
+from b2b_payments._cli.streams import require_output
 
 if TYPE_CHECKING:
     from b2b_payments._client import PaymentsClient

@@ -11,7 +11,8 @@ import click
 
 from b2b_payments._cli.command import Command, run
 from b2b_payments._cli.connection import Connection, connection_options
-from b2b_payments._cli.output import require_output, write_file
+from b2b_payments._cli.output import write_file
+from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import new_file
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._printable import counted

@@ -12,7 +12,7 @@ import click
 from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, kept_note, print_json, run
 from b2b_payments._cli.connection import Connection, connection_options, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
-from b2b_payments._cli.output import output as standard_output
+from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import not_blank
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._formats import FORMATS

@@ -13,7 +13,7 @@ import click
 
 from b2b_payments._cli import doctor, endpoints, export, follow, offline, report, sandbox, sync, verify
 from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError
-from b2b_payments._cli.output import bare, standard_streams
+from b2b_payments._cli.streams import bare, standard_streams
 from b2b_payments._version import __version__
 
 

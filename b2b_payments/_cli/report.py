@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from b2b_payments._cli.command import Command, command_errors
-from b2b_payments._cli.output import require_output, write_file
+from b2b_payments._cli.output import write_file
+from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import new_file, not_blank
 from b2b_payments._errors import ExportError
 from b2b_payments._formats import FORMATS

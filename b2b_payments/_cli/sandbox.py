@@ -7,7 +7,7 @@ import errno
 import click
 
 from b2b_payments._cli.command import Command, CommandError, StoppedError, option_with_default, run
-from b2b_payments._cli.output import require_output
+from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import WholeNumber
 from b2b_payments._printable import counted
 

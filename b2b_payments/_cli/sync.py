@@ -107,7 +107,7 @@ def sync(
     click.get_current_context().exit(0 if report.complete else 1)
 
 
-@dataclass
+@dataclass(repr=False)
 class _Syncs:
     """A single sync, or repeated ones. `reports` holds that of the latest sync once it has ended.
 

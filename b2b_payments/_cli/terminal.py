@@ -10,7 +10,7 @@ from typing import NoReturn, TextIO
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from b2b_payments._cli.output import bare
+from b2b_payments._cli.streams import bare
 
 _PLAIN = frozenset({"dumb", "unknown"})
 
