@@ -54,7 +54,7 @@ MAY_IMPORT = {
 HOMES = {
     "aiohttp": {"client", "pytest_plugin", "sandbox", "transport"},
     "asyncio": {"cli", "quota", "sandbox", "tasks"},
-    "cattrs": {"converter"},
+    "cattrs": {"converter", "export"},
     "click": {"cli"},
     "distributed": {"export"},
     "duckdb": {"export"},

@@ -17,13 +17,17 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import attrs
+from cattrs import AttributeValidationNote, ClassValidationError, Converter, ForbiddenExtraKeysError
 
 from b2b_payments._auth import LegacyAuth, StoreAuth
 from b2b_payments._client import BASE_URL
 from b2b_payments._errors import ConfigurationError
+from b2b_payments._printable import frozen
 from b2b_payments._quota import Quota
 from b2b_payments._retry import RetryPolicy
 from b2b_payments.export._file import PathLike, path_of
@@ -101,7 +105,20 @@ def _refuse_credentials(table: Iterable[str]) -> None:
             )
 
 
-def _text(value: object) -> str:
+@frozen
+class _Table:
+    """One table of the file, as written. Required keys are checked later."""
+
+    name: str | None = None
+    store_hash: str | None = None
+    access_token_env: str | None = None
+    auth_token_env: str | None = None
+    base_url: str | None = None
+    quota: Quota | None = None
+    channels: tuple[int, ...] | None = None
+
+
+def _text(value: object, _: object) -> str:
     # The value is not shown: it may be a token in the wrong place.
     if not isinstance(value, str):
         raise ValueError("is not a string: write it in quotes")  # noqa: TRY004 - an error in the file
@@ -110,51 +127,45 @@ def _text(value: object) -> str:
     return value
 
 
-def _channels(value: Any) -> tuple[int, ...]:
+def _channels(value: Any, _: object) -> tuple[int, ...]:
     are_ids = isinstance(value, list) and all(type(one) is int and one > 0 for one in value)
     if not are_ids or not value:
         raise ValueError("is not a list of channel ids: write channels = [1, 2]")
     return tuple(value)
 
 
-_KEYS: Mapping[str, Callable[[object], Any]] = {
-    "name": _text,
-    "store_hash": _text,
-    "access_token_env": _text,
-    "auth_token_env": _text,
-    "base_url": _text,
-    "quota": lambda value: Quota.parse(_text(value)),
-    "channels": _channels,
-}
-"""The keys of a store, and what parses their values. Raises ValueError."""
+_reader = Converter(forbid_extra_keys=True)
+_reader.register_structure_hook(str, _text)
+_reader.register_structure_hook(Quota, lambda value, kind: Quota.parse(_text(value, kind)))
+_reader.register_structure_hook_func(lambda kind: kind == tuple[int, ...], _channels)
 
 
-def _parsed(table: Mapping[str, Any]) -> Mapping[str, Any]:
-    _refuse_credentials(table)
-    if unknown := table.keys() - _KEYS.keys():
-        raise ConfigurationError(f"{min(unknown)!r} is unknown; known keys are {', '.join(_KEYS)}")
-    values = {}
-    for key, parse in _KEYS.items():
-        if key in table:
-            try:
-                values[key] = parse(table[key])
-            except ValueError as error:
-                colon = ":" if isinstance(error, ConfigurationError) else ""
-                raise ConfigurationError(f"{key}{colon} {error}") from None
-    return values
+def _problem(failure: ClassValidationError) -> str:
+    """Describe what is wrong with a table; an unknown key comes first."""
+    for error in failure.exceptions:
+        if isinstance(error, ForbiddenExtraKeysError):
+            known = ", ".join(attrs.fields_dict(_Table))
+            return f"{min(error.extra_fields)!r} is unknown; known keys are {known}"
+    error = failure.exceptions[0]
+    notes = [note.name for note in error.__notes__ if isinstance(note, AttributeValidationNote)]
+    return f"{notes[0]}{':' if isinstance(error, ConfigurationError) else ''} {error}"
 
 
-def _store(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> Store:
-    values = _parsed(table)
-    if "name" not in values:
+def _store(document: Mapping[str, Any], defaults: Mapping[str, Any]) -> Store:
+    _refuse_credentials(document)
+    try:
+        table = _reader.structure(document, _Table)
+    except ClassValidationError as failure:
+        raise ConfigurationError(_problem(failure)) from None
+    if table.name is None:
         raise ConfigurationError('name is missing: it names the store and its file, as in name = "north"')
-    settings = {name: values.get(name, default) for name, default in defaults.items()}
-    return Store(values["name"], _auth(values), channel_ids=values.get("channels"), **settings)
+    table_settings = {"base_url": table.base_url, "quota": table.quota}
+    settings = {**defaults, **{name: value for name, value in table_settings.items() if value is not None}}
+    return Store(table.name, _auth(table), channel_ids=table.channels, **settings)
 
 
-def _auth(values: Mapping[str, Any]) -> StoreAuth | LegacyAuth:
-    store_hash = values.get("store_hash")
-    access, legacy = values.get("access_token_env"), values.get("auth_token_env")
+def _auth(table: _Table) -> StoreAuth | LegacyAuth:
+    store_hash, access, legacy = table.store_hash, table.access_token_env, table.auth_token_env
     if access is not None and legacy is not None:
         raise ConfigurationError("give access_token_env or auth_token_env, not both")
     if legacy is not None and store_hash is not None:
