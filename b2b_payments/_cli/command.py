@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import re
 import signal
@@ -12,9 +14,19 @@ from typing import Any, TypeVar
 
 import click
 
+from b2b_payments._errors import (
+    AlreadyRunningError,
+    AuthenticationError,
+    B2BPaymentsError,
+    ConfigurationError,
+    OutcomeUnknownError,
+)
+
 T = TypeVar("T")
 Handler = Callable[..., None]
 """The function that runs a command."""
+
+option_with_default = functools.partial(click.option, show_default=True)
 
 FAILED = 1
 USAGE = 2
@@ -48,25 +60,17 @@ class StoppedError(CommandError):
 def run(work: Callable[[], Awaitable[T]]) -> T:
     """Run `work` in an event loop; SIGINT and SIGTERM cancel it, and are ignored once it has ended.
 
-    Raises CommandError as `sentences` does, StoppedError for a signal.
+    Raises CommandError as `command_errors` does, StoppedError for a signal.
     """
     import anyio
 
-    with sentences():
+    with command_errors():
         return anyio.run(_until_signal, work)
 
 
 @contextmanager
-def sentences() -> Iterator[None]:
+def command_errors() -> Iterator[None]:
     """Raise a CommandError for every error of the library (its `__cause__` if more than that is needed)."""
-    from b2b_payments._errors import (
-        AlreadyRunningError,
-        AuthenticationError,
-        B2BPaymentsError,
-        ConfigurationError,
-        OutcomeUnknownError,
-    )
-
     try:
         yield
     except OutcomeUnknownError as error:
@@ -154,3 +158,25 @@ def with_options(function: Handler, options: Sequence[Callable[[Handler], Handle
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def option_group(
+    name: str, make: Callable[..., Any], options: Sequence[Callable[[Handler], Handler]]
+) -> Callable[[Handler], Handler]:
+    """Return a decorator that adds options, passed as one argument: what `make` returns for their values.
+
+    `make` also gets the values of the command's other options that it has a parameter for.
+    """
+    probe: Any = with_options(lambda: None, options)
+    names = [parameter.name for parameter in reversed(probe.__click_params__)]
+    names += [name for name in inspect.signature(make).parameters if name not in names]
+
+    def add(function: Handler) -> Handler:
+        @functools.wraps(function)
+        def wrapper(**values: Any) -> None:
+            made = make(**{own: values.pop(own) for own in names if own in values})
+            function(**{name: made}, **values)
+
+        return with_options(wrapper, options)
+
+    return add

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from b2b_payments._cli import values
-from b2b_payments._cli.command import (
-    OUTCOME_UNKNOWN,
-    USAGE,
-    CommandError,
-    Handler,
-    StoppedError,
-    run,
-    with_options,
-)
+from b2b_payments._cli.command import OUTCOME_UNKNOWN, USAGE, CommandError, StoppedError, option_group, run
+from b2b_payments._cli.output import show
 from b2b_payments._cli.streams import require_output
 
 if TYPE_CHECKING:
@@ -29,7 +21,6 @@ if TYPE_CHECKING:
     from b2b_payments._quota import Quota
     from b2b_payments._retry import RetryPolicy
     from b2b_payments.events import Event, Listener
-    from b2b_payments.sandbox import Sandbox
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +42,10 @@ class Connection:
     quota_option: Quota | Literal["none"] | None
     outage: float | None = None
     sandbox: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sandbox and self.base_url is not None:
+            raise click.UsageError("--sandbox starts its own service: leave --base-url out.")
 
     def check_many_stores(self) -> None:
         """Raise UsageError for options that are only for a single store."""
@@ -90,7 +85,12 @@ class Connection:
         settings = self.settings | {"on_event": on_event}
         if not self.sandbox:
             return await stack.enter_async_context(PaymentsClient.from_env(**settings))
-        sandbox = await stack.enter_async_context(_running_sandbox())
+        from b2b_payments.sandbox import Sandbox
+
+        try:  # a fixed port, so that exports can be resumed
+            sandbox = await stack.enter_async_context(Sandbox(payments=10_000, port=_PORT))
+        except OSError:
+            sandbox = await stack.enter_async_context(Sandbox(payments=10_000))
         settings["base_url"] = sandbox.base_url
         return await stack.enter_async_context(PaymentsClient(sandbox.auth, **settings))
 
@@ -117,8 +117,6 @@ class Connection:
                 interrupted.append(event)
 
         async def write(client: PaymentsClient) -> None:
-            from b2b_payments._cli.output import show
-
             result = await work(client)
             results.append(result)
             await show([result.output], done=result.sentence)
@@ -142,9 +140,7 @@ class Connection:
             raise CommandError(f"{failure} So {hint}.", OUTCOME_UNKNOWN) from None
 
     def call(
-        self,
-        work: Callable[[PaymentsClient], Awaitable[None]],
-        on_event: Listener = lambda _: None,
+        self, work: Callable[[PaymentsClient], Awaitable[None]], on_event: Listener = lambda _: None
     ) -> None:
         """Run `work`, which prints its result, with an open client.
 
@@ -167,23 +163,6 @@ class Connection:
         run(call)
 
 
-@asynccontextmanager
-async def _running_sandbox() -> AsyncIterator[Sandbox]:
-    """Yield a running sandbox, on a fixed port if it is free, so that exports from it can be resumed."""
-    from b2b_payments.sandbox import Sandbox
-
-    sandbox = Sandbox(payments=10_000, port=_PORT)
-    try:
-        await sandbox.start()
-    except OSError:
-        sandbox = Sandbox(payments=10_000)
-        await sandbox.start()
-    try:
-        yield sandbox
-    finally:
-        await sandbox.stop()
-
-
 _PORT = 21_427
 _OPTIONS = (
     click.option(
@@ -194,6 +173,7 @@ _OPTIONS = (
     ),
     click.option(
         "--quota",
+        "quota_option",
         metavar="N/SECONDS",
         type=values.quota,
         help="Send at most N requests in any SECONDS; 'none' for no limit. [150/60]",
@@ -201,47 +181,17 @@ _OPTIONS = (
 )
 
 
-def connection_options(function: Handler) -> Handler:
-    """Add the connection options to a command, passed to it as one argument `connection`."""
+connection_options = option_group("connection", Connection, _OPTIONS)
+"""Adds the connection options to a command, passed to it as one argument `connection`."""
 
-    @functools.wraps(function)
-    def wrapper(
-        *args: Any,
-        base_url: str | None,
-        quota: Quota | Literal["none"] | None,
-        **others: Any,
-    ) -> None:
-        function(*args, connection=Connection(base_url, quota), **others)
-
-    return with_options(wrapper, _OPTIONS)
-
-
-def outage_option(function: Handler) -> Handler:
-    """Add the option --outage to a command that takes a `connection` and reads pages."""
-
-    @click.option(
-        "--outage",
-        metavar="SECONDS",
-        type=values.Number(0, 86_400),
-        help="How long to retry pages while the service is down. [300]",
-    )
-    @functools.wraps(function)
-    def wrapper(*args: Any, connection: Connection, outage: float | None, **others: Any) -> None:
-        function(*args, connection=replace(connection, outage=outage), **others)
-
-    return wrapper
-
-
-def sandbox_option(function: Handler) -> Handler:
-    """Add the option --sandbox to a command that takes a `connection`."""
-
-    @click.option(
-        "--sandbox", is_flag=True, help="Use the built-in sandbox of 10,000 payments; needs no credential."
-    )
-    @functools.wraps(function)
-    def wrapper(*args: Any, connection: Connection, sandbox: bool, **others: Any) -> None:
-        if sandbox and connection.base_url is not None:
-            raise click.UsageError("--sandbox starts its own service: leave --base-url out.")
-        function(*args, connection=replace(connection, sandbox=sandbox), **others)
-
-    return wrapper
+outage_option = click.option(
+    "--outage",
+    metavar="SECONDS",
+    type=values.Number(0, 86_400),
+    help="How long to retry pages while the service is down. [300]",
+)
+"""For commands with `connection_options` that read pages."""
+sandbox_option = click.option(
+    "--sandbox", is_flag=True, help="Use the built-in sandbox of 10,000 payments; needs no credential."
+)
+"""For commands with `connection_options`."""

@@ -14,6 +14,9 @@ from b2b_payments._cli.connection import Connection, connection_options
 from b2b_payments._cli.output import write_file
 from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import new_file
+from b2b_payments._errors import ConfigurationError
+from b2b_payments._printable import counted
+from b2b_payments._version import __version__
 
 if TYPE_CHECKING:
     from b2b_payments._doctor.evidence import Auth, Evidence
@@ -69,7 +72,6 @@ def _credentials() -> tuple[Auth, list[Auth]]:
     """Return the environment's credential, and the same token for the other kind of authentication."""
     from b2b_payments._auth import LegacyAuth, StoreAuth
     from b2b_payments._client import auth_from_env
-    from b2b_payments._errors import ConfigurationError
 
     auth = auth_from_env()
     if isinstance(auth, StoreAuth):
@@ -84,8 +86,6 @@ def _report(evidence: Evidence, by_topic: dict[str, Finding]) -> str:
     import attrs
     import msgspec
 
-    from b2b_payments._version import __version__
-
     report: dict[str, Any] = {
         "b2b_payments": __version__,
         "requests": evidence.requests,
@@ -95,8 +95,6 @@ def _report(evidence: Evidence, by_topic: dict[str, Finding]) -> str:
 
 
 def _print(evidence: Evidence, by_topic: dict[str, Finding], saved: str | None) -> None:
-    from b2b_payments._printable import counted
-
     indent = " " * 9
     for topic, one in by_topic.items():
         title = topic if one.level == "unknown" else f"{topic}: {one.verdict}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from b2b_payments._cli import values
-from b2b_payments._cli.command import Command
+from b2b_payments._cli.command import Command, option_with_default
 from b2b_payments._cli.connection import (
     Connection,
     WriteResult,
@@ -44,26 +44,29 @@ _SORT_KEYS = (
 @click.command("list", cls=Command)
 @filter_options
 @click.option("--limit", metavar="N", type=AT_LEAST_ONE, help="Print at most N payments. [all]")
-@click.option(
+@option_with_default(
     "--sort-by",
     type=click.Choice(_SORT_KEYS),
     default="createdAt",
-    show_default=True,
     help="With a key other than createdAt, payments that change meanwhile may be missed.",
 )
-@click.option(
+@option_with_default(
     "--order",
     type=click.Choice(["ASC", "DESC"], case_sensitive=False),
     default="ASC",
-    show_default=True,
     help="Ascending or descending.",
 )
-@click.option("--offset", metavar="N", type=WholeNumber(minimum=0), default=0, help="Skip N payments first.")
+@click.option("--offset", metavar="N", type=WholeNumber(minimum=0), help="Skip N payments first.")
 @connection_options
 @outage_option
 @sandbox_option
 def list_(
-    connection: Connection, selection: Selection, limit: int | None, sort_by: str, order: str, offset: int
+    connection: Connection,
+    selection: Selection,
+    limit: int | None,
+    sort_by: str,
+    order: str,
+    offset: int | None,
 ) -> None:
     """Print payments as the service sends them."""
 
@@ -75,7 +78,7 @@ def list_(
         ahead = selection.concurrency if limit is None else min(selection.concurrency, -(-limit // size))
         query = attrs.evolve(selection.query, sort_by=sort_by, order_by=order)
         limited = attrs.evolve(selection, query=query, page_size=size, concurrency=ahead)
-        payments = client.payments.list(**limited.walk, offset=offset)
+        payments = client.payments.list(**limited.walk, offset=offset or 0)
         rows: list[dict[str, Any]] = []
         left = limit
         async with aclosing(payments.raw_pages()) as pages:

@@ -14,16 +14,18 @@ from b2b_payments._cli.command import (
     Command,
     CommandError,
     StoppedError,
+    command_errors,
     kept_note,
     print_json,
     run,
-    sentences,
 )
 from b2b_payments._cli.connection import Connection, connection_options, outage_option, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
 from b2b_payments._cli.streams import output as standard_output
-from b2b_payments._cli.values import TEXT
+from b2b_payments._cli.values import not_blank
+from b2b_payments._errors import ConfigurationError
 from b2b_payments._formats import FORMATS
+from b2b_payments._printable import counted
 
 if TYPE_CHECKING:
     from b2b_payments._walk.report import WalkReport
@@ -42,7 +44,7 @@ _CONTINUE = "The payments read so far are kept: run the same command with --resu
     "--output",
     metavar="FILE",
     required=True,
-    type=TEXT,
+    type=not_blank,
     help="The file to write: a path, - for standard output, or s3://bucket/name (also gs://, az://). "
     "With --stores: a folder, or a pattern that contains {name}.",
 )
@@ -128,7 +130,7 @@ def export(
 
 def _clean(connection: Connection, fleet: Fleet | None, output: str, format_: str | None) -> None:
     removed = 0
-    with sentences():
+    with command_errors():
         from b2b_payments._cli import stores
 
         paths = [output] if fleet is None else stores.places(connection, fleet, output, format_)
@@ -171,22 +173,23 @@ def _export_one(
         sinks.append(sink)
         async with AsyncExitStack() as stack:
             progress = stack.enter_context(Progress(connection.quota, verbosity))
+            pace = progress.pace
             client = await connection.enter(stack, progress.listen)
             begin_walk = await selection.source(client)
             query = selection.manifest | ({"sandbox": True} if connection.sandbox else {})
 
             def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
-                progress.resumed(sink.rows)
+                pace.before = sink.rows
                 source = begin_walk(checkpoint)
                 progress.track_channels(source)
                 return source
 
             if resume:
-                report = await export.resume(begin, sink, query=query, on_progress=progress.advance)
+                report = await export.resume(begin, sink, query=query, on_progress=pace.advance)
             else:
-                report = await export.export(begin(None), sink, query=query, on_progress=progress.advance)
+                report = await export.export(begin(None), sink, query=query, on_progress=pace.advance)
             reports.append(report)
-            durations.append(progress.seconds)
+            durations.append(pace.elapsed)
 
     try:
         run(work)
@@ -214,8 +217,6 @@ def _export_one(
 def _print_summary(
     output: str, report: WalkReport, sink: PlacedSink, verbosity: Verbosity, seconds: float, *, resume: bool
 ) -> None:
-    from b2b_payments._printable import counted
-
     in_all = ""
     if resume:
         rows = counted(sink.rows, "payment")
@@ -234,7 +235,6 @@ def _print_summary(
 
 def _details_of(report: WalkReport) -> str:
     """Describe what a walk read and why it ended, in words."""
-    from b2b_payments._printable import counted
 
     return ", ".join(
         [
@@ -260,7 +260,6 @@ def _format_of(output: str, format_: str | None, *, resume: bool) -> str:
         return "jsonl"
     if os.path.isdir(output):
         raise click.UsageError(f"{output} cannot be written: it is a folder; name a file in it.")
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments.export._placed import format_of
 
     try:

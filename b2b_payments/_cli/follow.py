@@ -7,18 +7,26 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError, StoppedError, with_names
+from b2b_payments._cli.command import (
+    USAGE,
+    Command,
+    CommandError,
+    StoppedError,
+    option_with_default,
+    with_names,
+)
 from b2b_payments._cli.connection import Connection, connection_options, outage_option, sandbox_option
 from b2b_payments._cli.options import overlap_option
 from b2b_payments._cli.output import show, write_file
-from b2b_payments._cli.values import TIME, Number, new_file
+from b2b_payments._cli.values import Number, moment, new_file
+from b2b_payments._errors import AlreadyRunningError, ConfigurationError
 from b2b_payments._regular import read_regular
 
 if TYPE_CHECKING:
@@ -36,23 +44,20 @@ class State:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the file. Raises AlreadyRunningError if another follow holds it."""
-        from b2b_payments._errors import AlreadyRunningError
         from b2b_payments.export._file import Lock
 
         if self._path is None:
             yield
             return
-        lock = Lock(self._path)
+        lock = ExitStack()
         try:
-            lock.acquire()
+            lock.enter_context(Lock(self._path))
         except AlreadyRunningError:
             raise AlreadyRunningError(
                 f"Another follow is using {self._path}: wait until it has ended, or name another file."
             ) from None
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def read(self) -> Any:
         """Return the stored checkpoint, or None if there is no file yet. Raises CommandError."""
@@ -80,7 +85,7 @@ class State:
 @click.option(
     "--since",
     metavar="TIME",
-    type=TIME,
+    type=moment,
     help="Date or time to start at: ISO 8601, UTC unless it has a zone. [now]",
 )
 @click.option(
@@ -89,13 +94,8 @@ class State:
     type=new_file,
     help="Store the position in this file, and continue from it if the file exists.",
 )
-@click.option(
-    "--interval",
-    metavar="SECONDS",
-    type=Number(0.1, 86_400),
-    default=60,
-    show_default=True,
-    help="Time between polls.",
+@option_with_default(
+    "--interval", metavar="SECONDS", type=Number(0.1, 86_400), default=60, help="Time between polls."
 )
 @overlap_option
 @connection_options
@@ -118,7 +118,6 @@ def follow(
         import anyio
 
         from b2b_payments._converter import to_wire
-        from b2b_payments._errors import ConfigurationError
 
         with stored.locked(), anyio.CancelScope() as scope, _cancel_when_unread(scope):
             position = stored.read()

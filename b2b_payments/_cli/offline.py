@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 import signal
 import sys
@@ -13,24 +12,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from b2b_payments._cli.command import (
-    USAGE,
-    Command,
-    CommandError,
-    Handler,
-    on_signals,
-    with_names,
-    with_options,
-)
+from b2b_payments._cli.command import USAGE, Command, CommandError, on_signals, option_group, with_names
 from b2b_payments._cli.connection import Connection, WriteResult, connection_options, outage_option
 from b2b_payments._cli.values import (
     AT_LEAST_ONE,
-    TEXT,
     WholeNumber,
     detail,
     line_item,
     new_payments_status,
+    not_blank,
 )
+from b2b_payments._errors import ConfigurationError, ExternalIdTakenError
 from b2b_payments._printable import enumerated
 
 if TYPE_CHECKING:
@@ -45,8 +37,8 @@ _OPTIONS = (
         type=click.File("rb"),
         help="File with the request body as JSON, or - for standard input.",
     ),
-    click.option("--customer-id", metavar="ID", type=TEXT, help="The B2B company that pays."),
-    click.option("--currency", metavar="CODE", type=TEXT, help="Three-letter code, such as USD."),
+    click.option("--customer-id", metavar="ID", type=not_blank, help="The B2B company that pays."),
+    click.option("--currency", metavar="CODE", type=not_blank, help="Three-letter code, such as USD."),
     click.option(
         "--line",
         "line_items",
@@ -66,7 +58,7 @@ _OPTIONS = (
     click.option(
         "--external-id",
         metavar="TEXT",
-        type=TEXT,
+        type=not_blank,
         help="Your own id for the payment; finds it again if the response is lost.",
     ),
     click.option("--external-customer-id", metavar="TEXT", help="The customer's external id."),
@@ -86,37 +78,27 @@ _OPTIONS = (
 )
 
 
-def _payment_options(function: Handler) -> Handler:
-    """Add the options for the fields of an offline payment, passed as one argument `payment`."""
+def _payment(
+    source: BinaryIO | None,
+    line_items: tuple[OfflineLineItem, ...],
+    details: tuple[tuple[str, str], ...],
+    **others: Any,
+) -> OfflinePayment:
+    fields = {name: value for name, value in others.items() if value is not None}
+    if line_items:
+        _refuse_repeated("--line", "invoice", [str(item.invoice_id) for item in line_items])
+        fields["line_items"] = line_items
+    if details:
+        _refuse_repeated("--detail", "name", [name for name, _ in details])
+        fields["details"] = dict(details)
+    if source is None:
+        return _from_options(fields)
+    if fields:
+        raise click.UsageError("--json contains the whole payment: leave the other options out.")
+    return _from_json(source)
 
-    @functools.wraps(function)
-    def wrapper(
-        *args: Any,
-        source: BinaryIO | None,
-        line_items: tuple[OfflineLineItem, ...],
-        details: tuple[tuple[str, str], ...],
-        **others: Any,
-    ) -> None:
-        from b2b_payments._models import OfflinePayment
-        from b2b_payments._models.description import wire_names
 
-        names = others.keys() & wire_names(OfflinePayment).keys()
-        fields = {name: value for name in names if (value := others.pop(name)) is not None}
-        if line_items:
-            _refuse_repeated("--line", "invoice", [str(item.invoice_id) for item in line_items])
-            fields["line_items"] = line_items
-        if details:
-            _refuse_repeated("--detail", "name", [name for name, _ in details])
-            fields["details"] = dict(details)
-        if source is None:
-            payment = _from_options(fields)
-        elif fields:
-            raise click.UsageError("--json contains the whole payment: leave the other options out.")
-        else:
-            payment = _from_json(source)
-        function(*args, payment=payment, **others)
-
-    return with_options(wrapper, _OPTIONS)
+_payment_options = option_group("payment", _payment, _OPTIONS)
 
 
 @click.command("create-offline", cls=Command)
@@ -159,8 +141,6 @@ def create_offline(connection: Connection, payment: OfflinePayment, unless_exist
 
 
 async def _create(client: PaymentsClient, payment: OfflinePayment, *, unless_exists: bool) -> int:
-    from b2b_payments._errors import ExternalIdTakenError
-
     try:
         return await client.payments.create_offline(payment, unless_exists=unless_exists)
     except ExternalIdTakenError as error:
@@ -215,7 +195,6 @@ def _refuse_repeated(option: str, noun: str, names: list[str]) -> None:
 
 
 def _from_options(fields: Mapping[str, Any]) -> OfflinePayment:
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._models import OfflinePayment
     from b2b_payments._models.description import wire_names
 
@@ -234,7 +213,6 @@ def _from_json(source: BinaryIO) -> OfflinePayment:
     import msgspec
 
     from b2b_payments._converter import offline_payment_from
-    from b2b_payments._errors import ConfigurationError
 
     try:
         text = source.read().decode()

@@ -2,123 +2,110 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from b2b_payments._cli import values
-from b2b_payments._cli.command import Handler, with_names, with_options
-from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, TIME
+from b2b_payments._cli.command import Handler, option_group, option_with_default, with_names
+from b2b_payments._cli.values import AT_LEAST_ONE, moment, not_blank
+from b2b_payments._errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from b2b_payments.export._selection import Selection
 
 _SEARCH_FIELDS = ("id", "customerId", "externalId", "externalCustomerId")
 _FILTERS = (
     click.option(
         "--channel",
-        "channels",
+        "channel_ids",
         metavar="ID",
         type=AT_LEAST_ONE,
         multiple=True,
         help="Only this channel, by its channelId; may be repeated.",
     ),
     click.option(
-        "--status", metavar="STATUS", type=values.status, help="Only this processing status; name or number."
+        "--status",
+        "processing_status",
+        metavar="STATUS",
+        type=values.status,
+        help="Only this processing status; name or number.",
     ),
-    click.option("--customer-name", metavar="TEXT", type=TEXT, help="Part of the company's name."),
-    click.option("--invoice", metavar="ID", type=AT_LEAST_ONE, help="Only payments of this invoice."),
-    click.option("--q", metavar="TEXT", type=TEXT, help="Keywords to search for."),
+    click.option("--customer-name", metavar="TEXT", type=not_blank, help="Part of the company's name."),
+    click.option(
+        "--invoice", "invoice_id", metavar="ID", type=AT_LEAST_ONE, help="Only payments of this invoice."
+    ),
+    click.option("--q", metavar="TEXT", type=not_blank, help="Keywords to search for."),
     click.option("--search-by", type=click.Choice(_SEARCH_FIELDS), help="Field that --q searches. [all]"),
     click.option(
-        "--since", metavar="TIME", type=TIME, help="Created at this date or time (UTC) or later. [first]"
-    ),
-    click.option("--until", metavar="TIME", type=TIME, help="Created before this date or time (UTC). [last]"),
-    click.option(
-        "--page-size",
-        metavar="ROWS",
-        type=AT_LEAST_ONE,
-        default=250,
-        show_default=True,
-        help="Payments per request.",
+        "--since", metavar="TIME", type=moment, help="Created at this date or time (UTC) or later. [first]"
     ),
     click.option(
+        "--until", metavar="TIME", type=moment, help="Created before this date or time (UTC). [last]"
+    ),
+    option_with_default(
+        "--page-size", metavar="ROWS", type=AT_LEAST_ONE, default=250, help="Payments per request."
+    ),
+    option_with_default(
         "--concurrency",
         metavar="N",
         type=AT_LEAST_ONE,
         default=8,
-        show_default=True,
         help="Maximum number of requests in flight.",
     ),
 )
 
-overlap_option = click.option(
+overlap_option = option_with_default(
     "--overlap",
     metavar="MINUTES",
     type=values.Number(0, 527_040),
     default=30,
-    show_default=True,
     help="How far back to read again: at least as long as the service's lists lag behind.",
 )
 
 
-def filter_options(function: Handler) -> Handler:
-    """Add the filters of the list, page size and concurrency, passed as one argument `selection`."""
+def _selection(
+    channel_ids: tuple[int, ...],
+    since: datetime | None,
+    until: datetime | None,
+    page_size: int,
+    concurrency: int,
+    **filters: Any,
+) -> Selection:
+    if filters["search_by"] is not None and filters["q"] is None:
+        raise click.UsageError("--search-by needs --q, the text to search for.")
+    from b2b_payments._protocol.query import PaymentQuery
+    from b2b_payments._walk.period import Period
+    from b2b_payments.export._selection import Selection
 
-    @functools.wraps(function)
-    def wrapper(
-        *args: Any,
-        channels: tuple[int, ...],
-        status: int | None,
-        customer_name: str | None,
-        invoice: int | None,
-        q: str | None,
-        search_by: str | None,
-        since: datetime | None,
-        until: datetime | None,
-        page_size: int,
-        concurrency: int,
-        **others: Any,
-    ) -> None:
-        if search_by is not None and q is None:
-            raise click.UsageError("--search-by needs --q, the text to search for.")
-        from b2b_payments._errors import ConfigurationError
-        from b2b_payments._protocol.query import PaymentQuery
-        from b2b_payments._walk.period import Period
-        from b2b_payments.export._selection import Selection
+    try:
+        query = PaymentQuery(channel_ids=channel_ids or None, **filters)
+        period = Period(since, until)
+    except ConfigurationError as error:
+        options = {"created_from": "--since", "created_to": "--until"}
+        raise click.UsageError(with_names(str(error), options, count=2)) from None
+    return Selection(query, page_size, concurrency, period)
 
-        try:
-            query = PaymentQuery(
-                channel_ids=channels or None,
-                processing_status=status,
-                customer_name=customer_name,
-                invoice_id=invoice,
-                q=q,
-                search_by=search_by,
-            )
-            period = Period(since, until)
-        except ConfigurationError as error:
-            options = {"created_from": "--since", "created_to": "--until"}
-            raise click.UsageError(with_names(str(error), options, count=2)) from None
-        function(*args, selection=Selection(query, page_size, concurrency, period), **others)
 
-    return with_options(wrapper, _FILTERS)
-
+filter_options = option_group("selection", _selection, _FILTERS)
+"""Adds the filters of the list, page size and concurrency, passed as one argument `selection`."""
 
 _STORES = (
     click.option(
         "--stores",
         metavar="FILE",
-        type=TEXT,
+        type=not_blank,
         help="TOML file that lists the stores; each gets its own output.",
     ),
     click.option(
         "--only",
         metavar="NAME",
-        type=TEXT,
+        type=not_blank,
         multiple=True,
         help="With --stores, only this store; may be repeated.",
     ),
@@ -134,7 +121,7 @@ _DASK = (
     click.option(
         "--dask",
         metavar="ADDRESS",
-        type=TEXT,
+        type=not_blank,
         help="Export --stores on this Dask scheduler's workers; 'local' starts a cluster here.",
     ),
     click.option("--workers", metavar="N", type=AT_LEAST_ONE, help="Processes of --dask local. [1 per CPU]"),
@@ -149,42 +136,24 @@ class Fleet:
     only: tuple[str, ...]
     shard: tuple[int, int] | None
     at_once: int
-    dask: str | None
-    workers: int | None
+    dask: str | None = None
+    workers: int | None = None
+
+
+def _fleet(stores: str | None, **rest: Any) -> Fleet | None:
+    if stores is None:
+        if name := next((name for name, value in rest.items() if value), None):
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} needs --stores, the file that lists the stores.")
+        return None
+    if rest.get("workers") is not None and rest["dask"] != "local":
+        raise click.UsageError("--workers is only for --dask local.")
+    return Fleet(stores, **rest | {"at_once": rest["at_once"] or 8})
 
 
 def fleet_options(*, with_dask: bool) -> Callable[[Handler], Handler]:
     """Add the options for many stores, passed as one argument `fleet`: None without --stores."""
-
-    def add(function: Handler) -> Handler:
-        @functools.wraps(function)
-        def wrapper(
-            *args: Any,
-            stores: str | None,
-            only: tuple[str, ...],
-            shard: tuple[int, int] | None,
-            at_once: int | None,
-            dask: str | None = None,
-            workers: int | None = None,
-            **others: Any,
-        ) -> None:
-            rest: dict[str, object] = {"--only": only, "--shard": shard, "--at-once": at_once}
-            rest |= {"--dask": dask, "--workers": workers}
-            if stores is None:
-                if option := next((option for option, value in rest.items() if value), None):
-                    raise click.UsageError(f"{option} needs --stores, the file that lists the stores.")
-                function(*args, fleet=None, **others)
-                return
-            if workers is not None and dask != "local":
-                raise click.UsageError("--workers is only for --dask local.")
-            function(*args, fleet=Fleet(stores, only, shard, at_once or 8, dask, workers), **others)
-
-        return with_options(wrapper, _STORES + (_DASK if with_dask else ()))
-
-    return add
-
-
-_LEVELS = ("debug", "info", "warning", "error")
+    return option_group("fleet", _fleet, _STORES + (_DASK if with_dask else ()))
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,12 +179,8 @@ class Verbosity:
 def with_duration(report: object, seconds: float) -> str:
     """Return a report's line with its duration, inserted before any caveat."""
     figures, separator, caveat = str(report).partition("; ")
-    return f"{figures}, {duration(seconds)}{separator}{caveat}"
-
-
-def duration(seconds: float) -> str:
-    """Format a duration: in seconds, or as hours:minutes:seconds from a minute on."""
-    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+    duration = f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+    return f"{figures}, {duration}{separator}{caveat}"
 
 
 def clock(seconds: float) -> str:
@@ -230,24 +195,10 @@ _VERBOSITY = (
     click.option("-v", "--verbose", is_flag=True, help="Add the details of the walk to the summary."),
     click.option(
         "--log-level",
-        type=click.Choice(_LEVELS, case_sensitive=False),
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
         help="Log the client's events to standard error, from this level up.",
     ),
 )
-
-
-def verbosity_options(function: Handler) -> Handler:
-    """Add the options that say how much to print, passed as one argument `verbosity`."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, quiet: bool, verbose: bool, log_level: str | None, **others: Any) -> None:
-        if quiet and verbose:
-            raise click.UsageError("--quiet and --verbose contradict each other: give only one.")
-        if log_level is not None:
-            _log_to_stderr(log_level)
-        function(*args, verbosity=Verbosity(quiet, verbose, log=log_level is not None), **others)
-
-    return with_options(wrapper, _VERBOSITY)
 
 
 def _log_to_stderr(level: str) -> None:
@@ -262,3 +213,15 @@ def _log_to_stderr(level: str) -> None:
         logger.setLevel(level_before)
 
     click.get_current_context().call_on_close(restore)
+
+
+def _verbosity(quiet: bool, verbose: bool, log_level: str | None) -> Verbosity:
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose contradict each other: give only one.")
+    if log_level is not None:
+        _log_to_stderr(log_level)
+    return Verbosity(quiet, verbose, log=log_level is not None)
+
+
+verbosity_options = option_group("verbosity", _verbosity, _VERBOSITY)
+"""Adds the options that say how much to print, passed as one argument `verbosity`."""

@@ -22,7 +22,6 @@ class Program(click.Group):
     """A group that lists commands in the order they were added, and prints failures as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
-        """Return the names of the commands."""
         return list(self.commands)
 
     def main(self, *args: Any, **settings: Any) -> Any:

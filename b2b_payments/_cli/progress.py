@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import NamedTuple, Self
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from b2b_payments._cli.options import Verbosity, clock
-from b2b_payments._cli.terminal import can_draw, console_on
+from b2b_payments._cli.terminal import can_draw, live
 from b2b_payments._cli.waits import OBJECT_STORE_PATIENCE, PlainLines, Waits, object_store_wait
 from b2b_payments._printable import counted, printable
 from b2b_payments._quota import Quota
@@ -62,13 +62,7 @@ class Screen:
         self._printed_at, self._printed_wait = 0.0, False
         self._live: Live | None = None
         if redraws(verbosity):
-            console = console_on(sys.stderr)
-            self._live = Live(
-                console=console,
-                transient=True,
-                refresh_per_second=10,
-                get_renderable=lambda: self._table(console.width),
-            )
+            self._live = live(self._table)
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -103,7 +97,7 @@ class Screen:
     def _table(self, width: int) -> Table:
         rows = self._all_rows()
         if len(rows) > 1:
-            return self._lines(rows[: 1 + _MAX_ROWS], roomy=width >= _ROOMY)
+            return _lines(rows[: 1 + _MAX_ROWS], roomy=width >= _ROOMY)
         (row,) = rows
         bar = ProgressBar(total=row.total, completed=row.done, width=min(_ONLY_BAR, width - 1))
         # A single row may wrap.
@@ -116,18 +110,18 @@ class Screen:
             table.add_row(text)
         return table
 
-    @staticmethod
-    def _lines(rows: Iterable[Row], *, roomy: bool) -> Table:
-        """Return one line per row, cut off at the terminal's width."""
-        table = Table.grid(padding=(0, 1))
-        table.add_column(no_wrap=True, max_width=_LABEL if roomy else _SHORT_LABEL, overflow="ellipsis")
-        table.add_column(no_wrap=True)
-        table.add_column()
-        for row in rows:
-            bar = ProgressBar(total=row.total, completed=row.done, width=_BAR if roomy else _SHORT_BAR)
-            text = Text(printable(row.text), no_wrap=True, overflow="ellipsis")
-            table.add_row(Text(printable(row.label)), bar, text)
-        return table
+
+def _lines(rows: Iterable[Row], *, roomy: bool) -> Table:
+    """Return one line per row, cut off at the terminal's width."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True, max_width=_LABEL if roomy else _SHORT_LABEL, overflow="ellipsis")
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for row in rows:
+        bar = ProgressBar(total=row.total, completed=row.done, width=_BAR if roomy else _SHORT_BAR)
+        text = Text(printable(row.text), no_wrap=True, overflow="ellipsis")
+        table.add_row(Text(printable(row.label)), bar, text)
+    return table
 
 
 class ExportLine:
@@ -139,14 +133,12 @@ class ExportLine:
         self._plain = plain
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         if not isinstance(event, QuotaWait):  # the row takes waits for the quota from the pace
             self._waits.listen(event)
         if self._plain is not None:
             self._plain.listen(event)
 
     def row(self, pace: PaceReading) -> Row:
-        """Return the row to show."""
         done, left = pace.before + pace.rows, pace.seconds_left
         # With several channels, a resumed walk's total lacks the channels that were already finished.
         total = pace.total if pace.total is not None and pace.total >= done else None
@@ -171,89 +163,54 @@ def _plain_lines(verbosity: Verbosity, label: str = "") -> PlainLines | None:
     return None if redraws(verbosity) or verbosity.quiet else PlainLines(label)
 
 
-class _OnScreen:
-    """Base of what a screen shows while it is entered."""
-
-    _screen: Screen
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._screen.__exit__()
-
-
-class Progress(_OnScreen):
-    """Shows the progress of an export or sync while entered, within an event loop."""
+class Progress(Screen):
+    """Shows the progress of an export or sync, as far as its `pace` knows."""
 
     def __init__(self, quota: Quota | None, verbosity: Verbosity) -> None:
-        self._pace = Pace(quota)
+        super().__init__(self._current_rows, verbosity)
+        self.pace: Pace = Pace(quota)
         self._line = ExportLine("all", _plain_lines(verbosity))
         self._channels: PaymentStream | None = None
-        self._screen = Screen(self._rows, verbosity)
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
-        self._pace.listen(event)
+        self.pace.listen(event)
         self._line.listen(event)
-
-    def advance(self, report: WalkReport) -> None:
-        """Record how far the walk has come."""
-        self._pace.advance(report)
-
-    def resumed(self, rows: int) -> None:
-        """Record how many payments the interrupted export had kept."""
-        self._pace.before = rows
-
-    @property
-    def requests(self) -> int:
-        """Number of requests sent."""
-        return self._pace.requests
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return self._pace.elapsed
 
     def track_channels(self, source: Walk | PaymentStream) -> None:
         """Show a line for each channel, if the source is a stream of several."""
         if isinstance(source, PaymentStream) and len(source.reports) > 1:
             self._channels = source
 
-    def _rows(self) -> Iterator[Row]:
-        yield self._line.row(self._pace.reading())
+    def _current_rows(self) -> Iterator[Row]:
+        yield self._line.row(self.pace.reading())
         if self._channels is not None:
-            elapsed = self._pace.elapsed
-            yield from _by_channel(self._channels.reports, elapsed, resumed=self._pace.before > 0)
+            elapsed = self.pace.elapsed
+            yield from _by_channel(self._channels.reports, elapsed, resumed=self.pace.before > 0)
 
 
-class StoresProgress(_OnScreen):
+class StoresProgress(Screen):
     """Shows the progress of many stores: a line for all, and one for each store in progress.
 
     `reports` holds the latest report of each store, in their order; `stores` is the number of stores.
     """
 
     def __init__(self, verbosity: Verbosity) -> None:
+        super().__init__(self._current_rows, verbosity)
         self.reports: dict[str, StoreReport] = {}
         self.stores = 0
-        self._verbosity = verbosity
         self._lines: dict[str, ExportLine] = {}
-        self._ended = _EndedStores()
+        self._ended = Counter(stores=0, rows=0, before=0)
         self._started = monotonic()
-        self._screen = Screen(self._rows, verbosity)
 
     def advance(self, report: StoreReport) -> None:
-        """Record the state of a store."""
         self.reports[report.name] = report
         if report.state is StoreState.RUNNING:
             self._line(report.name)
         elif report.state is not StoreState.NOT_BEGUN:
             self._lines.pop(report.name, None)
-            self._ended.add(report.pace)
+            self._ended.update(stores=1, rows=report.pace.rows, before=report.pace.before)
 
     def listen(self, name: str, event: Event) -> None:
-        """Process an event of a store's client."""
         self._line(name).listen(event)
 
     def _line(self, name: str) -> ExportLine:
@@ -261,13 +218,13 @@ class StoresProgress(_OnScreen):
             self._lines[name] = ExportLine(name, _plain_lines(self._verbosity, name))
         return self._lines[name]
 
-    def _rows(self) -> Iterator[Row]:
+    def _current_rows(self) -> Iterator[Row]:
         # A copy of the list: the screen calls this in its own thread.
         running = [(line, self.reports[name].pace) for name, line in list(self._lines.items())]
         paces = [pace for _, pace in running]
-        ended, stores = self._ended.stores, max(self.stores, len(self.reports))
-        rows = self._ended.rows + sum(pace.rows for pace in paces)
-        before = self._ended.before + sum(pace.before for pace in paces)
+        ended, stores = self._ended["stores"], max(self.stores, len(self.reports))
+        rows = self._ended["rows"] + sum(pace.rows for pace in paces)
+        before = self._ended["before"] + sum(pace.before for pace in paces)
         elapsed = monotonic() - self._started
         rate = max(0, rows) / elapsed if elapsed > 0 else 0.0
         parts = [
@@ -282,17 +239,6 @@ class StoresProgress(_OnScreen):
         yield Row("all stores", ended, stores, " · ".join(parts))
         for line, pace in running:
             yield line.row(pace)
-
-
-class _EndedStores:
-    """The number of stores that have ended, and their payments in this run and in earlier ones."""
-
-    stores = rows = before = 0
-
-    def add(self, pace: PaceReading) -> None:
-        self.stores += 1
-        self.rows += pace.rows
-        self.before += pace.before
 
 
 def _by_channel(reports: Mapping[int | None, WalkReport], elapsed: float, *, resumed: bool) -> Iterator[Row]:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from b2b_payments._cli.command import USAGE, Command, CommandError
+from b2b_payments._cli.command import Command, command_errors
 from b2b_payments._cli.output import write_file
 from b2b_payments._cli.streams import output_error, require_output
-from b2b_payments._cli.values import TEXT, new_file
+from b2b_payments._cli.values import new_file, not_blank
+from b2b_payments._errors import ExportError
 from b2b_payments._formats import FORMATS
+from b2b_payments._printable import counted, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +31,7 @@ _HTML_ENDINGS = (".html", ".htm")
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="FILE", type=TEXT)
+@click.argument("file", metavar="FILE", type=not_blank)
 @click.option("--html", "page", metavar="FILE", type=new_file, help="Write a web page with charts instead.")
 @click.option(
     "--format",
@@ -38,7 +40,7 @@ _HTML_ENDINGS = (".html", ".htm")
     help="Not needed if the file's ending or its manifest names it.",
 )
 @click.option(
-    "--schema", metavar="NAME", type=TEXT, help="The schema of a copy in PostgreSQL. [b2b_payments]"
+    "--schema", metavar="NAME", type=not_blank, help="The schema of a copy in PostgreSQL. [b2b_payments]"
 )
 def report(file: str, page: str | None, format_: str | None, schema: str | None) -> None:
     """Report the money and counts in an export or a copy.
@@ -48,7 +50,6 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
     address of a copy in PostgreSQL, as for sync --to. The page of --html is a single file that loads nothing.
     """
     from b2b_payments._cli.waits import object_store_waits_shown
-    from b2b_payments._errors import B2BPaymentsError, ConfigurationError
     from b2b_payments._reporting.summary import summary_of
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
@@ -65,7 +66,7 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
         raise click.UsageError(f"{page!r} is the file to report on: give --html another name.")
     if schema is not None and not is_postgres(file):
         raise click.UsageError("--schema is only for copies in PostgreSQL: leave it out.")
-    try:
+    with command_errors():
         if is_postgres(file):
             server = PostgresStore(file, schema=schema or SCHEMA).place
             summary, name = summary_of(read_copy(server)), str(server)
@@ -82,10 +83,6 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
                     )
                 summary, name = summary_of(read_payments(path, file_format)), path.name
                 notes = _notes(path, summary)
-    except ConfigurationError as error:
-        raise CommandError(str(error), USAGE) from None
-    except B2BPaymentsError as error:
-        raise CommandError(str(error)) from None
     if page is None:
         _print(summary, notes)
     else:
@@ -93,8 +90,6 @@ def report(file: str, page: str | None, format_: str | None, schema: str | None)
 
 
 def _unreadable(summary: Summary) -> list[str]:
-    from b2b_payments._printable import counted
-
     if not summary.unreadable:
         return []
     return [f"{counted(summary.unreadable, 'payment')} could not be read: not included in any total."]
@@ -102,7 +97,6 @@ def _unreadable(summary: Summary) -> list[str]:
 
 def _notes(path: Path, summary: Summary) -> list[str]:
     """Return sentences on what the totals do not include, and when the file was exported."""
-    from b2b_payments._errors import ExportError
     from b2b_payments.export._manifest import read_manifest
 
     notes = _unreadable(summary)
@@ -119,7 +113,6 @@ def _notes(path: Path, summary: Summary) -> list[str]:
 
 
 def _write(page: str, name: str, summary: Summary, notes: list[str]) -> None:
-    from b2b_payments._printable import counted
     from b2b_payments._reporting.page import page_of
 
     write_file(page, page_of(summary, name, notes).encode())
@@ -140,7 +133,6 @@ def _print(summary: Summary, notes: list[str]) -> None:
 def _parts(summary: Summary, notes: list[str]) -> Iterator[Text | Table]:
     from rich.text import Text
 
-    from b2b_payments._printable import counted, printable
     from b2b_payments._reporting.wording import by_payments, currency_name, money, sections
 
     yield Text(f"{counted(summary.payments, 'payment')}.")

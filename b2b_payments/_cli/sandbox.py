@@ -6,28 +6,19 @@ import errno
 
 import click
 
-from b2b_payments._cli.command import Command, CommandError, StoppedError, run
+from b2b_payments._cli.command import Command, CommandError, StoppedError, option_with_default, run
 from b2b_payments._cli.streams import require_output
 from b2b_payments._cli.values import WholeNumber
+from b2b_payments._printable import counted
 
 
 @click.command(cls=Command)
-@click.option(
-    "--port",
-    type=WholeNumber(0, 65535),
-    default=0,
-    show_default=True,
-    help="The port to listen on; 0 for any free port.",
+@option_with_default(
+    "--port", type=WholeNumber(0, 65535), default=0, help="The port to listen on; 0 for any free port."
 )
-@click.option(
-    "--payments", type=WholeNumber(minimum=0), default=10_000, show_default=True, help="Number of payments."
-)
-@click.option(
-    "--channels", type=WholeNumber(1, 1000), default=3, show_default=True, help="Number of channels."
-)
-@click.option(
-    "--seed", type=WholeNumber(), default=7, show_default=True, help="The same seed gives the same store."
-)
+@option_with_default("--payments", type=WholeNumber(minimum=0), default=10_000, help="Number of payments.")
+@option_with_default("--channels", type=WholeNumber(1, 1000), default=3, help="Number of channels.")
+@option_with_default("--seed", type=WholeNumber(), default=7, help="The same seed gives the same store.")
 def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
     """Run a sandbox of the service on this machine.
 
@@ -39,7 +30,6 @@ def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
     async def serve() -> None:
         import anyio
 
-        from b2b_payments._printable import counted
         from b2b_payments.sandbox import Sandbox
 
         server = Sandbox(payments=payments, channels=range(1, channels + 1), seed=seed, port=port)

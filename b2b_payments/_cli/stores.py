@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from anyio import sleep
 
-from b2b_payments._cli.command import USAGE, CommandError, StoppedError, kept_note, print_json, run, sentences
+from b2b_payments._cli.command import (
+    USAGE,
+    CommandError,
+    StoppedError,
+    command_errors,
+    kept_note,
+    print_json,
+    run,
+)
 from b2b_payments._cli.connection import Connection
 from b2b_payments._cli.options import Fleet, Verbosity
 from b2b_payments._cli.progress import StoresProgress
@@ -42,28 +51,17 @@ def export(
     by itself leaves none, even if stores failed. With --only, no note is written.
     """
 
-    def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
-        return export_stores(
-            stores,
-            output,
-            format=format_,
-            at_once=fleet.at_once,
-            dask=fleet.dask,
-            workers=fleet.workers,
-            resume=resume,
-            run=_run_of(fleet),
-            processing_status=selection.query.processing_status,
-            customer_name=selection.query.customer_name,
-            q=selection.query.q,
-            search_by=selection.query.search_by,
-            page_size=selection.page_size,
-            concurrency=selection.concurrency,
-            created_from=selection.period.start,
-            created_to=selection.period.stop,
-            on_progress=progress.advance,
-            on_event=progress.listen,
-        )
-
+    begin = partial(
+        export_stores,
+        output=output,
+        format=format_,
+        at_once=fleet.at_once,
+        dask=fleet.dask,
+        workers=fleet.workers,
+        resume=resume,
+        run=_run_of(fleet),
+        **selection.stream,
+    )
     remedy = "To export what is missing, run the same command with --resume"
     _run(connection, verbosity, fleet, selection.concurrency, begin, remedy=remedy, as_json=as_json)
 
@@ -76,16 +74,7 @@ def sync(
     With `every`, repeat until stopped, with a pause of that many seconds between two rounds.
     """
 
-    def begin(stores: Sequence[Store], progress: StoresProgress) -> Awaitable[StoresReport]:
-        return sync_stores(
-            stores,
-            to,
-            at_once=fleet.at_once,
-            **more,
-            on_progress=progress.advance,
-            on_event=progress.listen,
-        )
-
+    begin = partial(sync_stores, output=to, at_once=fleet.at_once, **more)
     remedy = "To continue, run the same command again"
     _run(connection, verbosity, fleet, 8, begin, remedy=remedy, as_json=False, every=every)
 
@@ -95,7 +84,7 @@ def _run(
     verbosity: Verbosity,
     fleet: Fleet,
     concurrency: int,
-    begin: Callable[[Sequence[Store], StoresProgress], Awaitable[StoresReport]],
+    begin: Callable[..., Awaitable[StoresReport]],
     *,
     remedy: str,
     as_json: bool,
@@ -111,7 +100,7 @@ def _run(
         while True:
             progress.stores = len(stores)
             with progress:
-                report = await begin(stores, progress)
+                report = await begin(stores, on_progress=progress.advance, on_event=progress.listen)
             if every is None:
                 break
             _print_round(report, stores, quiet=verbosity.quiet)
@@ -245,7 +234,7 @@ def _selected(fleet: Fleet, connection: Connection) -> list[Store]:
 
     Not called in an event loop: the file may be a pipe, whose writer only Ctrl-C ends the wait for.
     """
-    with sentences():
+    with command_errors():
         stores = read_stores(
             fleet.path, base_url=connection.base_url, quota=connection.quota, retry=connection.retry
         )

@@ -35,13 +35,11 @@ class _Printable(io.TextIOWrapper):
         self._lossy = lossy
 
     def write(self, text: str) -> int:
-        """Write text, with control characters escaped."""
         with self._write_errors():
             super().write(printable_lines(text))
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream."""
         with self._write_errors():
             super().flush()
 
@@ -61,11 +59,9 @@ class _Terminal:
         self._stream = stream
 
     def write(self, lines: bytes) -> None:
-        """Write whole lines, with control characters as JSON escapes."""
         self._stream.write(printable_json(lines))
 
     def flush(self) -> None:
-        """Flush the stream."""
         self._stream.flush()
 
 

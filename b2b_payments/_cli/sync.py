@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from b2b_payments._cli.command import Command, CommandError, StoppedError, run
+from b2b_payments._cli.command import Command, CommandError, StoppedError, option_with_default, run
 from b2b_payments._cli.connection import Connection, connection_options, outage_option, sandbox_option
 from b2b_payments._cli.options import Fleet, Verbosity, fleet_options, overlap_option, verbosity_options
-from b2b_payments._cli.values import AT_LEAST_ONE, TEXT, Number
+from b2b_payments._cli.values import AT_LEAST_ONE, Number, not_blank
+from b2b_payments._errors import B2BPaymentsError, ExportError
 
 if TYPE_CHECKING:
     from b2b_payments._changes.feed import FailedPolls
+    from b2b_payments._cli.progress import Progress
     from b2b_payments._client import PaymentsClient
     from b2b_payments._walk.report import WalkReport
     from b2b_payments.events import Event
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     "--to",
     metavar="FILE",
     required=True,
-    type=TEXT,
+    type=not_blank,
     help="The database: a file, .duckdb, or .sqlite, .sqlite3 or .db for SQLite, created by the first sync; "
     "or PostgreSQL, as postgresql://user@host/name with the password in PGPASSWORD. With --stores, a file's "
     "path contains {name}.",
@@ -36,18 +37,17 @@ if TYPE_CHECKING:
 @click.option(
     "--schema",
     metavar="NAME",
-    type=TEXT,
+    type=not_blank,
     help="PostgreSQL only: the schema of the copy, created by the first sync; with --stores, it contains "
     "{name}. [b2b_payments, or b2b_payments_{name}]",
 )
 @click.option("--sweep", is_flag=True, help="Read the whole store again, to find deleted payments.")
 @overlap_option
-@click.option(
+@option_with_default(
     "--most-lookups",
     metavar="N",
     type=AT_LEAST_ONE,
     default=500,
-    show_default=True,
     help="Per sync, look up by id at most N payments that the list contradicts.",
 )
 @click.option(
@@ -72,11 +72,9 @@ def sync(
     fleet: Fleet | None,
     to: str,
     schema: str | None,
-    sweep: bool,
-    overlap: float,
-    most_lookups: int,
-    allow_mass_deletion: bool,
     every: float | None,
+    overlap: float,
+    **settings: Any,
 ) -> None:
     """Keep a database copy of the store in sync.
 
@@ -85,12 +83,7 @@ def sync(
     A payment is deleted only if the service itself says that it does not exist. If a sync is interrupted, the
     next one continues it. A summary is printed to standard error; exit code 0 means that the copy is in sync.
     """
-    settings: dict[str, Any] = {
-        "sweep": sweep,
-        "overlap": 60 * overlap,
-        "most_lookups": most_lookups,
-        "allow_mass_deletion": allow_mass_deletion,
-    }
+    settings["overlap"] = 60 * overlap
     if fleet is not None:
         connection.check_many_stores()
         from b2b_payments._cli import stores
@@ -106,7 +99,7 @@ def sync(
             raise
     except CommandError as failure:
         # Not if the database belongs to another store, or could not be opened.
-        if syncs.progress.requests and syncs.store.exists:
+        if syncs.progress.pace.requests and syncs.store.exists:
             kept = f"The copy in {syncs.store.place} is kept, and the next sync continues it."
             raise CommandError(f"{str(failure).rstrip('.')}. {kept}", failure.exit_code) from None
         raise
@@ -115,37 +108,32 @@ def sync(
     click.get_current_context().exit(0 if report.complete else 1)
 
 
+@dataclass(repr=False)
 class _Syncs:
     """A single sync, or repeated ones. `reports` holds that of the latest sync once it has ended.
 
     `store` is set once `run` has begun.
     """
 
-    store: Store
+    connection: Connection
+    verbosity: Verbosity
+    to: str
+    schema: str | None
+    every: float | None
+    settings: Mapping[str, Any]
+    reports: list[SyncReport] = field(default_factory=list)
+    progress: Progress = field(init=False)
+    store: Store = field(init=False)
 
-    def __init__(
-        self,
-        connection: Connection,
-        verbosity: Verbosity,
-        to: str,
-        schema: str | None,
-        every: float | None,
-        settings: Mapping[str, Any],
-    ) -> None:
-        from b2b_payments._cli.progress import Progress
-
-        self._connection = connection
-        self._verbosity = verbosity
-        self._new_progress = partial(Progress, connection.quota, verbosity)
-        self._to = to
-        self._schema = schema
-        self._every = every
-        self._settings = settings
-        self.reports: list[SyncReport] = []
+    def __post_init__(self) -> None:
         self.progress = self._new_progress()
 
+    def _new_progress(self) -> Progress:
+        from b2b_payments._cli.progress import Progress
+
+        return Progress(self.connection.quota, self.verbosity)
+
     async def run(self) -> None:
-        """Sync once, or repeatedly."""
         import anyio
 
         from b2b_payments import sync
@@ -153,17 +141,16 @@ class _Syncs:
 
         failed = FailedPolls()
         # First of all, so that nothing is sent if the database cannot be written.
-        self.store = store = sync.store_for(self._to, schema=self._schema)
+        self.store = store = sync.store_for(self.to, schema=self.schema)
         async with AsyncExitStack() as stack:
-            client = await self._connection.enter(stack, self._listen)
-            while self._every is not None:
+            client = await self.connection.enter(stack, self._listen)
+            while self.every is not None:
                 await self._sync_round(client, store, failed)
-                await anyio.sleep(self._every)
+                await anyio.sleep(self.every)
             await self._sync(client, store)
 
     async def _sync_round(self, client: PaymentsClient, store: Store, failed: FailedPolls) -> None:
         """Sync and print the result. Raises only errors that trying again later does not solve."""
-        from b2b_payments._errors import B2BPaymentsError, ExportError
 
         try:
             await self._sync(client, store)
@@ -178,24 +165,22 @@ class _Syncs:
 
     @property
     def state_after_stop(self) -> str:
-        """What a stopped sync leaves, for the message."""
         kept = f"the copy in {self.store.place} is kept, and the next sync continues it"
         return kept if self.store.exists else f"{self.store.place} was not written"
 
     def print_summary(self, report: SyncReport) -> None:
-        """Print the summary of the latest sync."""
-        verbosity = self._verbosity
+        verbosity = self.verbosity
         if not report.complete:
             verbosity = replace(verbosity, quiet=False)
         details = f"{report.waited:.1f} s waited for the quota" if verbosity.verbose else ""
-        verbosity.summarize(str(self.store.place), report, self.progress.seconds, details=details)
+        verbosity.summarize(str(self.store.place), report, self.progress.pace.elapsed, details=details)
 
     async def _sync(self, client: PaymentsClient, store: Store) -> None:
         from b2b_payments import sync
 
         self.reports.clear()
         with self._new_progress() as self.progress:
-            self.reports.append(await sync.sync(client, store, on_progress=self._advance, **self._settings))
+            self.reports.append(await sync.sync(client, store, on_progress=self._advance, **self.settings))
 
     def _listen(self, event: Event) -> None:
         self.progress.listen(event)
@@ -204,4 +189,4 @@ class _Syncs:
         import attrs
 
         # How many payments changed is not known before the end, so there is no total to show.
-        self.progress.advance(report if report.exact else attrs.evolve(report, total_last=None))
+        self.progress.pace.advance(report if report.exact else attrs.evolve(report, total_last=None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from b2b_payments._errors import shown
+from b2b_payments._errors import ConfigurationError, shown
 
 if TYPE_CHECKING:
     from b2b_payments._models import OfflineLineItem
@@ -24,101 +25,76 @@ def parse_whole(text: str) -> int | None:
     return int(text) if _DIGITS.fullmatch(text) else None
 
 
-class WholeNumber(click.ParamType[int]):
-    """A whole number in plain digits, within bounds."""
-
-    name = "integer"
-
-    def __init__(self, minimum: int | None = None, maximum: int | None = None) -> None:
-        self._min = minimum
-        self._max = maximum
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse the number."""
-        number = parse_whole(value) if isinstance(value, str) else value
-        if number is None or not _is_within(number, self._min, self._max):
-            expected = f"a whole number{_bounds(self._min, self._max)}"
-            self.fail(f"give {expected}, not {shown(value)}.", param, ctx)
-        return number
-
-
-class Number(click.ParamType[float]):
+class Number(click.ParamType[Any]):
     """A number in plain digits, possibly with a decimal point, within bounds."""
 
     name = "number"
+    _expected = "a number"
+    _plain = _NUMBER
+    _parse: Callable[[Any], float] = float
 
-    def __init__(self, minimum: float, maximum: float) -> None:
+    def __init__(self, minimum: float = -math.inf, maximum: float = math.inf) -> None:
         self._min = minimum
         self._max = maximum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse the number."""
-        number = float(value) if not isinstance(value, str) or _NUMBER.fullmatch(value) else None
-        if number is None or not _is_within(number, self._min, self._max):
-            self.fail(f"give a number{_bounds(self._min, self._max)}, not {shown(value)}.", param, ctx)
-        return number
+        """Parse a text. A default is a number already."""
+        if not isinstance(value, str) or self._plain.fullmatch(value):
+            number = self._parse(value)
+            if self._min <= number <= self._max:
+                return number
+        raise click.BadParameter(f"give {self._expected}{self._bounds}, not {shown(value)}.", ctx, param)
+
+    @property
+    def _bounds(self) -> str:
+        if self._min == -math.inf:
+            return ""
+        low = f"{self._min:,}"
+        return f", {low} or more" if self._max == math.inf else f" from {low} to {self._max:,}"
 
 
-class Text(click.ParamType[str]):
-    """Text that is not blank."""
+class WholeNumber(Number):
+    """A whole number in plain digits, within bounds."""
 
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the text."""
-        if not value.strip():
-            self.fail("it is empty: fill it in, or leave it out.", param, ctx)
-        return value
+    name = "integer"
+    _expected = "a whole number"
+    _plain = _DIGITS
+    _parse = int
 
 
-class Time(click.ParamType[datetime]):
-    """A date or time in ISO 8601, in UTC unless it has a zone."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse the time."""
-        try:
-            time = datetime.fromisoformat(value)
-            return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(
-                f"give a date or a time, such as 2026-11-28 or 2026-11-28T20:00:00Z, not {shown(value)}.",
-                param,
-                ctx,
-            )
+def not_blank(value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("it is empty: fill it in, or leave it out.")
+    return value
 
 
-def _is_within(number: float, minimum: float | None, maximum: float | None) -> bool:
-    return (minimum is None or number >= minimum) and (maximum is None or number <= maximum)
+def moment(value: str) -> datetime:
+    """Parse a date or time in ISO 8601, in UTC unless it has a zone."""
+    try:
+        found = datetime.fromisoformat(value)
+        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"give a date or a time, such as 2026-11-28 or 2026-11-28T20:00:00Z, not {shown(value)}."
+        ) from None
 
 
-def _bounds(minimum: float | None, maximum: float | None) -> str:
-    if minimum is None:
-        return ""
-    return f" from {minimum:,} to {maximum:,}" if maximum is not None else f", {minimum:,} or more"
-
-
-TEXT = Text()
 AT_LEAST_ONE = WholeNumber(minimum=1)
-TIME = Time()
 PAYMENT_ID = click.argument("payment_id", metavar="ID", type=AT_LEAST_ONE)
 
 
 def new_file(text: str) -> str:
     """Return the path of a file to write, after checking that it is writable, before anything is sent."""
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments.export._file import writable
 
     try:
-        writable(TEXT(text))
+        writable(not_blank(text))
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from None
     return text
 
 
 def base_url(text: str) -> str:
-    """Parse the service's address."""
     if problem := problem_with_base_url(text):
         raise click.BadParameter(problem)
     return text
@@ -126,7 +102,6 @@ def base_url(text: str) -> str:
 
 def problem_with_base_url(text: str) -> str:
     """Return why this cannot be the service's address, as a sentence, or "" if it can."""
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._transport.transport import checked_base_url
 
     try:
@@ -140,7 +115,6 @@ def problem_with_base_url(text: str) -> str:
 
 def quota(text: str) -> Quota | Literal["none"]:
     """Parse requests and seconds, as in 150/60, or "none" for no quota."""
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._quota import Quota
 
     if text.strip().lower() == "none":
@@ -165,7 +139,6 @@ def shard(text: str) -> tuple[int, int]:
 
 def line_item(text: str) -> OfflineLineItem:
     """Parse a line item: an invoice's id and the amount paid for it, as in 13=20.00."""
-    from b2b_payments._errors import ConfigurationError
     from b2b_payments._models import OfflineLineItem
 
     invoice, _, amount = text.partition("=")

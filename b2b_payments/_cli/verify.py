@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import click
 
-from b2b_payments._cli.command import FAILED, USAGE, Command, CommandError, print_json
-from b2b_payments._cli.values import TEXT
+from b2b_payments._cli.command import Command, CommandError, command_errors, print_json
+from b2b_payments._cli.values import not_blank
+from b2b_payments._errors import B2BPaymentsError
 from b2b_payments._printable import counted
 
 _WORTH_A_PROCESS = 64 * 2**20
@@ -18,7 +20,7 @@ _WORTH_A_PROCESS = 64 * 2**20
 
 
 @click.command(cls=Command)
-@click.argument("files", metavar="FILE...", type=TEXT, nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", type=not_blank, nargs=-1, required=True)
 @click.option("--report", type=click.Choice(["json"]), help="Print the result as JSON.")
 def verify(files: tuple[str, ...], report: str | None) -> None:
     """Check exported files against their manifests. A folder stands for all exports in it.
@@ -35,31 +37,23 @@ def verify(files: tuple[str, ...], report: str | None) -> None:
 
 
 def _verify(files: tuple[str, ...], report: str | None) -> None:
-    from b2b_payments._errors import B2BPaymentsError, ConfigurationError
-
-    try:
+    with command_errors():
         paths = list(_files(files))
-    except B2BPaymentsError as error:
-        raise CommandError(str(error), USAGE if isinstance(error, ConfigurationError) else FAILED) from None
     from b2b_payments._reporting.wording import money
 
-    failed: list[str] = []
     results: list[dict[str, Any]] = []
     for one in _checked(paths):
         results.append(one)
-        if one["error"] is not None:
-            failed.append(one["error"])
-            if len(paths) > 1 and report is None:
-                click.echo(one["error"], err=True)
-        elif report is None:
+        if one["error"] is None and report is None:
             kind = "a copy" if one["copy"] else "as exported"
             state = "complete" if one["complete"] else "not known to be complete"
-            totals = ", ".join(f"{money(total)} {currency}" for currency, total in one["totals"].items())
+            totals = ", ".join(f"{money(Decimal(total))} {name}" for name, total in one["totals"].items())
             payments = counted(one["payments"], "payment")
             click.echo(f"{one['file']}: {kind}, {state}: {payments}, {totals or 'nothing'}.")
+        elif len(paths) > 1 and report is None:
+            click.echo(one["error"], err=True)
+    failed = [one["error"] for one in results if one["error"] is not None]
     if report is not None:
-        for one in results:
-            one["totals"] = {currency: f"{total:f}" for currency, total in one["totals"].items()}
         print_json({"as_exported": not failed, "files": results})
     if failed:
         many = f"{len(failed)} of {len(paths)} files are not as exported, or cannot be read."
@@ -94,7 +88,6 @@ def _checked(paths: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _check(path: str) -> dict[str, Any]:
-    from b2b_payments._errors import B2BPaymentsError
     from b2b_payments.export import verify
     from b2b_payments.export._bucket import is_url
     from b2b_payments.export._file import path_of
@@ -114,6 +107,6 @@ def _check(path: str) -> dict[str, Any]:
     except B2BPaymentsError as error:
         result: dict[str, Any] = {"complete": False, "payments": None, "totals": {}, "error": str(error)}
     else:
-        totals = dict(sorted(sums.whole.totals.items()))
+        totals = sums.whole.pack()["totals"]
         result = {"complete": complete, "payments": sums.whole.rows, "totals": totals, "error": None}
     return {"file": path, "copy": copy is not None, **result}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +66,6 @@ def object_store_waits_shown() -> Iterator[None]:
 
 
 def object_store_wait(bucket: str, seconds: float) -> str:
-    """Return the text for an object store that does not answer."""
     return f"waiting ({seconds:.0f} s so far) for {bucket} to answer"
 
 
@@ -114,7 +112,6 @@ class Waits:
         self._waits: dict[int, Wait] = {}
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         if (wait := wait_of(event, self.clock())) is not None and isinstance(
             event, RetryScheduled | QuotaWait
         ):
@@ -157,7 +154,6 @@ class PlainLines:
         self._timer: asyncio.TimerHandle | None = None
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         self._waits.listen(event)
         wait, now = self._waits.longest, self._waits.clock()
         if wait is None:
@@ -203,20 +199,20 @@ class Notice:
         self.hide()
 
     def listen(self, event: Event) -> None:
-        """Process an event of the client."""
         self._waits.listen(event)
         self.update()
 
     def update(self) -> None:
-        """Show the line if there is a wait, else hide it."""
         if self._waits.longest is None:
             self.hide()
         elif self._live is None:
-            self._live = _live(self._text)
+            # Imported only when there is a wait to show.
+            from b2b_payments._cli.terminal import live
+
+            self._live = live(lambda _: self._text())
             self._live.start(refresh=True)
 
     def hide(self) -> None:
-        """Remove the line from the terminal."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
@@ -249,16 +245,6 @@ def waits_shown() -> Iterator[Listener]:
         return
     with Notice() as notice:
         yield notice.listen
-
-
-def _live(text: Callable[[], Text]) -> Live:
-    # Imported only when there is a wait to show.
-    from rich.live import Live
-
-    from b2b_payments._cli.terminal import console_on
-
-    console = console_on(sys.stderr)
-    return Live(console=console, transient=True, refresh_per_second=10, get_renderable=text)
 
 
 def _sentence(text: str) -> str:

@@ -73,7 +73,6 @@ def entries_of(payments: Sequence[FastPayment]) -> Iterable[Entry]:
 
 
 def entries_of_rows(rows: Rows) -> Iterable[Entry]:
-    """Return the entries of payments that were read as rows."""
     statuses, currencies, amounts = map(rows.tables[PAYMENTS.name].__getitem__, _ENTRY_COLUMNS)
     return zip(statuses, currencies, [amount and Decimal(amount) for amount in amounts], strict=True)
 
@@ -97,7 +96,6 @@ class Sum:
     totals: dict[str, Decimal] = attrs.field(factory=dict)
 
     def add(self, rows: int, totals: Mapping[str, Decimal]) -> None:
-        """Add payments and their totals."""
         self.rows += rows
         for currency, total in totals.items():
             before = self.totals.get(currency)
@@ -119,7 +117,6 @@ class Sums:
     statuses: dict[str, Sum] = attrs.field(factory=dict)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Add payments."""
         groups: dict[tuple[object, str], list[Decimal | None]] = defaultdict(list)
         for status, currency, amount in entries:
             groups[status, currency].append(amount)
@@ -131,7 +128,6 @@ class Sums:
                 self.statuses.setdefault(str(status), Sum()).add(len(amounts), totals)
 
     def pack(self) -> dict[str, Any]:
-        """Return plain JSON."""
         statuses = {status: one.pack() for status, one in sorted(self.statuses.items())}
         return {**self.whole.pack(), "statuses": statuses}
 
@@ -178,21 +174,12 @@ class Account:
     @classmethod
     def unpack(cls, packed: object) -> Account:
         """Read the result of `pack`. Raises ValueError for anything else."""
-        fields = msgspec.convert(packed, _Packed)
-        whole = Sum(fields.rows, fields.totals)
-        for one in (whole, *fields.statuses.values()):
+        fields = msgspec.structs.asdict(msgspec.convert(packed, _Packed))
+        sums = Sums(Sum(fields.pop("rows"), fields.pop("totals")), fields.pop("statuses"))
+        for one in (sums.whole, *sums.statuses.values()):
             if not all(is_amount(total, _LONGEST_SUM) for total in one.totals.values()):
                 raise ValueError("a total is not a sum of amounts")
-        return cls(
-            fields.query,
-            fields.begun,
-            fields.ended,
-            Sums(whole, fields.statuses),
-            fields.requests,
-            fields.gaps_repaired,
-            fields.complete,
-            fields.store_hash,
-        )
+        return cls(sums=sums, gaps=fields.pop("gaps_repaired"), **fields)
 
 
 class _Packed(msgspec.Struct):

@@ -212,19 +212,15 @@ class Bucket:
         return f"Set {_CREDENTIALS[self._root.partition(':')[0]]}."
 
     def get(self, name: str) -> tuple[bytes, Version]:
-        """Return an object's bytes and its version."""
         with self._as_os_errors():
             found = _call(self._obstore.get, self._store, name)
             return bytes(_call(found.bytes)), _version_of(found.meta)
 
     def version(self, name: str) -> Version | None:
         """Return an object's version, or None if it does not exist."""
-        try:
-            with self._as_os_errors():
-                head = _call(self._obstore.head, self._store, name)
-                return _version_of(head)
-        except FileNotFoundError:
-            return None
+        with suppress(FileNotFoundError), self._as_os_errors():
+            return _version_of(_call(self._obstore.head, self._store, name))
+        return None
 
     def put(self, name: str, data: bytes, over: Version | None = None) -> Version:
         """Create an object, or replace the version `over` of it.
@@ -233,9 +229,7 @@ class Bucket:
         response to its first attempt may have been lost.
         """
         try:
-            with self._as_os_errors():
-                mode = "create" if over is None else dict(over)
-                return _version_of(self._put(name, data, mode=mode))
+            return self._put(name, data, mode="create" if over is None else dict(over))
         except FileExistsError as refused:
             with suppress(FileNotFoundError):
                 existing, version = self.get(name)
@@ -244,21 +238,18 @@ class Bucket:
             raise refused from None
 
     def replace(self, name: str, data: bytes) -> None:
-        """Create or replace an object."""
-        with self._as_os_errors():
-            self._put(name, data)
+        self._put(name, data)
 
     def upload(self, name: str, path: Path) -> None:
         """Upload a file in parts. The object appears once all parts are uploaded."""
         part = max(_PART, path.stat().st_size // _MAX_PARTS)
-        with self._as_os_errors():
-            self._put(name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+        self._put(name, path, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
 
-    def _put(self, name: str, data: bytes | Path, **settings: Any) -> Any:
-        return _call(self._obstore.put, self._store, name, data, **settings)
+    def _put(self, name: str, data: bytes | Path, **settings: Any) -> Version:
+        with self._as_os_errors():
+            return _version_of(_call(self._obstore.put, self._store, name, data, **settings))
 
     def download(self, name: str, path: Path) -> None:
-        """Download an object to a file."""
         with self._as_os_errors() as waiting, path.open("wb") as file:
             for chunk in self._obstore.get(self._store, name).stream(min_chunk_size=_PART):
                 file.write(chunk)
@@ -267,8 +258,7 @@ class Bucket:
     def sizes(self, folder: str) -> Mapping[str, int]:
         """Return the size of each object in a folder and below it, by its name relative to the folder."""
         with self._as_os_errors():
-            listed = self._obstore.list(self._store, folder)
-            found = _call(listed.collect)
+            found = _call(self._obstore.list(self._store, folder).collect)
         return {one["path"].removeprefix(folder).removeprefix("/"): one["size"] for one in found}
 
     def remove(self, names: Sequence[str]) -> None:

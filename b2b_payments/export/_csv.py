@@ -16,7 +16,7 @@ from b2b_payments._tables.rows import Rows
 from b2b_payments.export._database import moment_texts
 from b2b_payments.export._file import PathLike
 from b2b_payments.export._log import Log
-from b2b_payments.export._manifest import read_manifest
+from b2b_payments.export._manifest import MANIFEST, read_manifest
 from b2b_payments.export._placed import StagedFile, TableSink
 
 P = TypeVar("P", bound=PurePath)
@@ -73,8 +73,8 @@ class CSVSink(TableSink):
         """Refuse file names that another export's manifest claims, such as those of ``x`` and ``x.csv``."""
         ours = {one.name for one in self.targets(target)}
         for found in os.listdir(target.parent):
-            name = found.removesuffix(".manifest.json")
-            if name in {found, target.name} or not any(_may_share(name, one) for one in ours):
+            name = found.removesuffix(MANIFEST)
+            if name in {found, target.name} or ours.isdisjoint({name, companion_of(Path(name)).name}):
                 continue
             try:
                 claimed = read_manifest(target.with_name(name)).sha256.keys() & ours
@@ -120,8 +120,3 @@ class CSVSink(TableSink):
         if '"' in "".join(filter(None, cells)):
             cells = [cell and cell.replace('"', '""') for cell in cells]
         return [None if cell is None else f'"{cell}"' for cell in cells] if column.nullable else cells
-
-
-def _may_share(name: str, target: str) -> bool:
-    """Whether a CSV export called `name` may write a file called `target`."""
-    return target in {name, companion_of(Path(name)).name}

@@ -11,7 +11,6 @@ import msgspec
 
 from b2b_payments._arguments import check
 from b2b_payments._errors import ConfigurationError, ExportError, shown
-from b2b_payments._printable import frozen
 from b2b_payments._protocol.listing import leave_undecoded
 from b2b_payments._walk.reader import JoinedPage
 from b2b_payments._walk.report import WalkReport
@@ -93,13 +92,15 @@ async def _run(
     worker = Worker(sink)
     try:
         checkpoint = await worker.do(sink.open if start_over else sink.resume)
-        start = _ResumePoint(Account(query)) if checkpoint is None else _resume_point(checkpoint, query)
-        if start.finished:
-            report = WalkReport(complete=start.account.complete, ending="all payments were exported already")
+        account, walk, finished = Account(query), None, False
+        if checkpoint is not None:
+            account, walk, finished = _resumed(checkpoint, query)
+        if finished:
+            report = WalkReport(complete=account.complete, ending="all payments were exported already")
         else:
-            progress = _Progress(sink, start)
-            source = begin(start.walk)
-            _check_start(source, start.walk)
+            progress = _Progress(sink, account, walk)
+            source = begin(walk)
+            _check_start(source, walk)
             decoded = leave_undecoded if isinstance(sink, TableSink) else account_page
             async with aclosing(source.joined(decoded=decoded)) as pages:
                 async for page in pages:
@@ -128,17 +129,11 @@ def _check_start(source: Source, checkpoint: Checkpoint | None) -> None:
         )
 
 
-@frozen
-class _ResumePoint:
-    """Where to resume: the account so far, the walk's checkpoint, and whether the walk had already ended."""
+def _resumed(checkpoint: Checkpoint, query: Mapping[str, Any]) -> tuple[Account, dict[str, Any] | None, bool]:
+    """Return the account so far, the walk's checkpoint, and whether the walk had already ended.
 
-    account: Account
-    walk: Checkpoint | None = None
-    finished: bool = False
-
-
-def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePoint:
-    """Read a checkpoint. Raises ConfigurationError for another version or query, otherwise ExportError."""
+    Raises ConfigurationError for another version or query, otherwise ExportError.
+    """
     if checkpoint.get("version") != _VERSION:
         raise _other_version(_VERSION)
     try:
@@ -156,7 +151,7 @@ def _resume_point(checkpoint: Checkpoint, query: Mapping[str, Any]) -> _ResumePo
             f"The interrupted export had other filters: {_differences(account.query, query)}. "
             "Resume it with the same filters, or start again without resuming."
         )
-    return _ResumePoint(account, packed.walk, packed.finished)
+    return account, packed.walk, packed.finished
 
 
 def _other_version(version: int) -> ConfigurationError:
@@ -176,15 +171,13 @@ class _Packed(msgspec.Struct):
 class _Progress:
     """The `batch` of payments not yet written, and the account of everything committed."""
 
-    def __init__(self, sink: Sink, start: _ResumePoint) -> None:
+    def __init__(self, sink: Sink, account: Account, walk: Checkpoint | None) -> None:
         self._sink = sink
-        self._account, self._walk = start.account, start.walk
-        self._requests, self._gaps = start.account.requests, start.account.gaps
-        self._store_hash = start.account.store_hash
+        self._account, self._walk = account, walk
+        self._requests, self._gaps, self._store_hash = account.requests, account.gaps, account.store_hash
         self.batch: PageBatch = PageBatch()
 
     def add(self, page: JoinedPage) -> None:
-        """Add the new payments of a page to the batch."""
         self.batch.add(page)
         self._walk = page.checkpoint
 

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.request import url2pathname
@@ -59,6 +60,12 @@ class Lock:
             problem = f"{self._target} cannot be locked ({_reason(error)})"
             raise ExportError(f"{problem}: use a folder on a file system with locks.") from None
 
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     @property
     def _is_users_own(self) -> bool:
         """Whether the file has content. Only a soft lock has, where the operating system has no locks."""
@@ -69,7 +76,6 @@ class Lock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the lock."""
         return self._lock.is_locked
 
     def release(self) -> None:
@@ -82,25 +88,18 @@ class Lock:
 
 
 @contextmanager
-def writing(subject: object) -> Iterator[None]:
-    """Raise an ExportError in place of an OSError, except BrokenPipeError."""
+def _as_export_error(subject: object, doing: str, unless: type[OSError]) -> Iterator[None]:
+    """Raise an ExportError in place of an OSError."""
     try:
         yield
-    except BrokenPipeError:
+    except unless:
         raise
     except OSError as error:
-        raise ExportError(f"{subject} could not be written: {_reason(error)}.") from None
+        raise ExportError(f"{subject} could not be {doing}: {_reason(error)}.") from None
 
 
-@contextmanager
-def reading(subject: object) -> Iterator[None]:
-    """Raise an ExportError in place of an OSError, except FileNotFoundError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ExportError(f"{subject} could not be read: {_reason(error)}.") from None
+writing = partial(_as_export_error, doing="written", unless=BrokenPipeError)
+reading = partial(_as_export_error, doing="read", unless=FileNotFoundError)
 
 
 def require_file(path: Path, subject: object, writer: str) -> None:

@@ -19,6 +19,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
 from tempfile import gettempdir
@@ -26,6 +27,7 @@ from typing import Any
 
 from b2b_payments._errors import ExportError
 from b2b_payments._printable import frozen
+from b2b_payments.export._account import Account
 from b2b_payments.export._bucket import Bucket, Version, bucket_and_name, is_url
 from b2b_payments.export._file import Lock, PathLike, path_of, writable, writing
 from b2b_payments.export._log import LogFolder, Part, segment_parts
@@ -79,7 +81,6 @@ class Location:
             yield
 
     def leave(self) -> None:
-        """Release the locks."""
         for lock in self._locks:
             lock.release()
 
@@ -121,21 +122,16 @@ class Location:
 
 @frozen
 class _ManifestAtStart:
-    """The manifest as it was when an export began."""
+    """The manifest as it was when an export began; if there was none, that of an export without files."""
 
     version: Version | None = None
     data: bytes = b""
-    manifest: Manifest | None = None
-
-    @property
-    def number(self) -> int:
-        """The manifest's number, or 0 if there is none."""
-        return 0 if self.manifest is None else self.manifest.number
+    manifest: Manifest = Manifest(Account({}), "", {})
 
     @property
     def data_folders(self) -> set[str]:
         """The folders of the data that the manifest names."""
-        return set() if self.manifest is None else {file.split("/")[1] for file in self.manifest.files}
+        return {file.split("/")[1] for file in self.manifest.files}
 
 
 class ObjectLog(LogFolder):
@@ -147,29 +143,25 @@ class ObjectLog(LogFolder):
         super().__init__(copy)
         self._bucket = bucket
         self._name = name
-        self._base: _ManifestAtStart | None = None
         self._ended = False
 
     def begin(self) -> None:
         """Forget the manifest, so that it is read again."""
-        self._base, self._ended = None, False
+        vars(self).pop("base", None)
+        self._ended = False
 
-    @property
+    @cached_property
     def base(self) -> _ManifestAtStart:
         """The manifest as it was when this export began."""
-        if self._base is None:
-            try:
-                data, version = self._bucket.get(f"{self._name}{MANIFEST}")
-            except FileNotFoundError:
-                self._base = _ManifestAtStart()
-            else:
-                self._base = _ManifestAtStart(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
-        return self._base
+        try:
+            data, version = self._bucket.get(f"{self._name}{MANIFEST}")
+        except FileNotFoundError:
+            return _ManifestAtStart()
+        return _ManifestAtStart(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
 
     @property
     def number(self) -> int:
-        """The number of this export."""
-        return self.base.number + 1
+        return self.base.manifest.number + 1
 
     def sizes(self) -> Mapping[int, int]:
         """Return the size in bytes of each existing segment of this export, by its number."""
@@ -255,11 +247,8 @@ class ObjectLocation(Location):
         self.folder.begin()
         self._bucket.check_conditions(f"{self._name}/{self._data_folder}/probe")
         for left in self._temporary.parent.glob(f"{self._prefix}-*"):
-            lock = Lock(left)
-            with suppress(ExportError):  # in use, or owned by another user
-                lock.acquire()
+            with suppress(ExportError), Lock(left):  # in use, or owned by another user
                 shutil.rmtree(left, ignore_errors=True)
-                lock.release()
         self._lock.acquire()
         self._temporary.mkdir(0o700)
         self.folder.path.mkdir()
@@ -283,7 +272,6 @@ class ObjectLocation(Location):
             self._lock.release()
 
     def incomplete_location(self) -> Location:
-        """Return the location for an incomplete export that must not replace the export at this one."""
         suffix = self.target.suffix
         url = f"{str(self.shown).removesuffix(suffix)}{_INCOMPLETE}{suffix}"
         return ObjectLocation(url, self._targets_of)
@@ -291,8 +279,7 @@ class ObjectLocation(Location):
     def has_export(self, holds: Callable[[Path], bool]) -> bool:
         """Whether an export exists here whose manifest says that it is complete."""
         del holds
-        manifest = self.folder.base.manifest
-        return manifest is not None and manifest.account.complete
+        return self.folder.base.manifest.account.complete
 
     @property
     def manifest_fields(self) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import reduce
 from itertools import accumulate, pairwise
 from pathlib import Path
 from secrets import token_hex
@@ -84,7 +85,6 @@ class LogFolder:
             sync_folder(self.path)
 
     def remove(self, numbers: Collection[int]) -> None:
-        """Remove segments."""
         for number in numbers:
             (self.path / _name(number)).unlink()
 
@@ -187,7 +187,6 @@ class Log:
 
     @property
     def exists(self) -> bool:
-        """Whether the log has any segments."""
         return bool(self._numbers or self._folder.sizes())
 
     def clear(self) -> None:
@@ -245,10 +244,7 @@ class Log:
 
     def append(self, parts: Sequence[Part], checkpoint: Checkpoint | None) -> None:
         """Write a segment with its checkpoint. Raises ExportError if another writer has taken over."""
-        sums = [0] * len(parts)
-        for index, part in enumerate(parts):
-            for piece in part:
-                sums[index] = zlib.crc32(piece, sums[index])
+        sums = [reduce(lambda crc, piece: zlib.crc32(piece, crc), part, 0) for part in parts]
         sizes = [sum(map(len, part)) for part in parts]
         fields = None if checkpoint is None else dict(checkpoint)
         number = self._last + 1

@@ -34,9 +34,8 @@ class PaceReading:
 class Pace:
     """Estimates an export's pace from the client's events and from the walk's report after each page.
 
-    If `quota` is None, only responses are waited for. `clock` returns seconds. The counts are as of the
-    latest event or report: `rows` and `requests` of this run, and `before` the payments that an interrupted
-    export had committed.
+    If `quota` is None, only responses are waited for. `clock` returns seconds. The counts are those of a
+    `PaceReading`, as of the latest event or report.
     """
 
     def __init__(self, quota: Quota | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -71,16 +70,10 @@ class Pace:
         self._ends_at = None if left is None else self._clock() + left
 
     def reading(self) -> PaceReading:
-        """Return the current pace."""
+        rate = self.rows / self.elapsed if self.elapsed > 0 else 0.0
+        left = None if self._ends_at is None else max(0.0, self._ends_at - self._clock())
         return PaceReading(
-            self.before,
-            self.rows,
-            self.pages,
-            self.requests,
-            self.total,
-            self.rate,
-            self.waiting,
-            self.seconds_left,
+            self.before, self.rows, self.pages, self.requests, self.total, rate, self._waiting, left
         )
 
     @property
@@ -89,19 +82,8 @@ class Pace:
         return self._clock() - self._began
 
     @property
-    def rate(self) -> float:
-        """Payments per second since the export began."""
-        return self.rows / self.elapsed if self.elapsed > 0 else 0.0
-
-    @property
-    def waiting(self) -> float:
-        """Seconds until the quota allows the next request; 0 if it allows one now."""
+    def _waiting(self) -> float:
         return max(0.0, self._idle_until - self._clock())
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Estimated seconds until the end, or None while the number of payments is unknown."""
-        return None if self._ends_at is None else max(0.0, self._ends_at - self._clock())
 
     def _add_pause(self, now: float, until: float) -> None:
         self._idle += max(0.0, until - max(now, self._idle_until))
@@ -111,7 +93,7 @@ class Pace:
         if self.total is None or not self.rows:
             return None
         rows = max(0, self.total - self.before - self.rows)
-        now, waiting = self._clock(), self.waiting
+        now, waiting = self._clock(), self._waiting
         busy = max(0.0, now - self._began - (self._idle - waiting))
         in_flight = max(0, self.requests - self.pages)
         requests = -(-rows * self.pages // self.rows) - in_flight

@@ -7,7 +7,7 @@ from contextlib import suppress
 from decimal import InvalidOperation
 from functools import cached_property
 from itertools import chain
-from typing import Any, overload
+from typing import Any
 
 import msgspec
 
@@ -45,13 +45,7 @@ class PageBatch(Sequence[Mapping[str, Any]]):
     def __len__(self) -> int:
         return sum(len(page.places) for page in self._pages)
 
-    @overload
-    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Mapping[str, Any]]: ...
-
-    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+    def __getitem__(self, index: Any) -> Any:
         return self.objects[index]
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:

@@ -24,7 +24,6 @@ from b2b_payments.export._pages import rows_of
 from b2b_payments.export._sink import Checkpoint
 
 _MAX_BUFFER = 32 * 2**20
-_CHUNK = 2**20
 
 
 class PlacedSink(ABC):
@@ -287,7 +286,6 @@ class StagedFile:
         self._size = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append data."""
         self.file.write(data)
         self._hash.update(data)
         self._size += len(data)
@@ -297,9 +295,8 @@ class StagedFile:
         self.file.close()
         self.file = self.path.open("r+b")
         copy_mode(self.path, self._like)
-        while data := self.file.read(_CHUNK):
-            self._hash.update(data)
-            self._size += len(data)
+        self._hash = hashlib.file_digest(self.file, "sha256")
+        self._size = self.file.tell()
 
     def finish(self) -> str:
         """Sync the file to disk. Returns its SHA-256."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
@@ -24,7 +24,7 @@ from b2b_payments._models.description import wire_names
 from b2b_payments._models.moment import microseconds_of, moment_of
 from b2b_payments._models.money import is_amount
 from b2b_payments._tables.columns import PAYMENTS
-from b2b_payments.export._account import Entry, FastPayment, entries_of, entry_of
+from b2b_payments.export._account import Entry, FastPayment, Sums, entries_of, entry_of
 from b2b_payments.export._csv import read_columns
 from b2b_payments.export._database import FileDatabase, as_export_error, opened
 from b2b_payments.export._duckdb import DuckDBDatabase
@@ -37,6 +37,7 @@ from b2b_payments.export._sqlite import SQLiteDatabase
 
 DATABASES: Final[dict[str, type[FileDatabase]]] = {"sqlite": SQLiteDatabase, "duckdb": DuckDBDatabase}
 _SECOND: Final = 1_000_000
+_CHUNK: Final = 2_000
 
 
 class Read(NamedTuple):
@@ -85,6 +86,14 @@ def read_payments(path: Path, format_: str) -> Iterator[Read]:
         if isinstance(error, KeyError):
             reason = f"{reason} is missing"
         raise ExportError(f"{path} cannot be read as {format_}: {reason}.") from None
+
+
+def sums_of(payments: Iterator[Read]) -> Sums:
+    """Add payments up, a few at a time."""
+    sums = Sums()
+    while chunk := list(islice(payments, _CHUNK)):
+        sums.add((one.status, one.currency, one.amount) for one in chunk)
+    return sums
 
 
 def read_copy(server: Server) -> Iterator[Read]:

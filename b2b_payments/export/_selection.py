@@ -36,10 +36,11 @@ class Selection:
     @property
     def walk(self) -> dict[str, Any]:
         """The arguments of `payments.list` for a walk."""
-        return self._stream | {"sort_by": self.query.sort_by, "order_by": self.query.order_by}
+        return self.stream | {"sort_by": self.query.sort_by, "order_by": self.query.order_by}
 
     @property
-    def _stream(self) -> dict[str, Any]:
+    def stream(self) -> dict[str, Any]:
+        """The arguments of `payments.stream`."""
         reading: dict[str, Any] = {"page_size": self.page_size, "concurrency": self.concurrency}
         reading |= {"created_from": self.period.start, "created_to": self.period.stop}
         return {name: getattr(self.query, name) for name in self.query.filters} | reading
@@ -55,4 +56,4 @@ class Selection:
             raise ExportError(f"The store has no channel {', '.join(unknown)}; it has {known}.")
         # One request filters by one channel: the format of several is not documented. One channel follows
         # the other, so that two exports of an unchanged store are the same file.
-        return lambda checkpoint: client.payments.stream(**self._stream, ordered=True, checkpoint=checkpoint)
+        return lambda checkpoint: client.payments.stream(**self.stream, ordered=True, checkpoint=checkpoint)

@@ -7,14 +7,13 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from heapq import merge
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from b2b_payments._errors import ExportError, VerificationError, shown
 from b2b_payments._formats import FORMATS
 from b2b_payments._tables.columns import TABLES
-from b2b_payments.export._account import Sums
 from b2b_payments.export._bucket import bucket_and_name, is_url
 from b2b_payments.export._database import opened
 from b2b_payments.export._file import PathLike, path_of, reading, require_file
@@ -26,10 +25,9 @@ from b2b_payments.export._manifest import (
     read_manifest,
     sha256_of,
 )
-from b2b_payments.export._reading import DATABASES, Read, read_payments
+from b2b_payments.export._reading import DATABASES, Read, read_payments, sums_of
 from b2b_payments.export._sqlite import journal_of
 
-_AT_ONCE = 2_000
 _RUN = 1 << 16
 
 
@@ -110,7 +108,6 @@ class DuplicateIds:
         self._duplicate: str | None = None
 
     def add(self, payment_id: object) -> None:
-        """Add an id."""
         text = str(payment_id)
         with suppress(ValueError):
             number = int(text)
@@ -159,11 +156,14 @@ def _compare_tables(target: Path, manifest: Manifest) -> None:
 
 
 def _compare_content(payments: Iterator[Read], manifest: Manifest) -> None:
-    sums, ids = Sums(), DuplicateIds()
-    while batch := list(islice(payments, _AT_ONCE)):
-        for payment in batch:
+    ids = DuplicateIds()
+
+    def watched() -> Iterator[Read]:
+        for payment in payments:
             ids.add(payment.id)
-        sums.add((payment.status, payment.currency, payment.amount) for payment in batch)
+            yield payment
+
+    sums = sums_of(watched())
     if (duplicate := ids.duplicate()) is not None:
         raise VerificationError(f"payment {duplicate} occurs twice.")
     expected = manifest.account.sums

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError
+from b2b_payments._formats import FORMATS, format_by_ending
 from b2b_payments._printable import repr_when_incomplete
 from b2b_payments.export._database import Database, FileDatabase, as_export_error
 from b2b_payments.export._duckdb import DuckDBDatabase
@@ -79,10 +80,7 @@ class FileStore(Store):
     @contextmanager
     def held(self) -> Iterator[Callable[[], Database]]:
         target = writable(self.path)
-        lock = Lock(target)
-        lock.acquire()
-        with ExitStack() as stack:
-            stack.callback(lock.release)
+        with Lock(target), ExitStack() as stack:
             yield lambda: stack.enter_context(closing(self.database.connect(target)))
 
     def __repr__(self) -> str:
@@ -147,12 +145,7 @@ class PostgresStore(Store):
 _may_be_address = re.compile(
     r"://|(?:^|\s)postgres\w*:|passw\w*\s*=|:[^/\\]+@(?!.*\.(?:duckdb|sqlite3?|db)$)", re.IGNORECASE
 ).search
-_STORES: dict[str, type[FileStore]] = {
-    ".duckdb": DuckDBStore,
-    ".sqlite": SQLiteStore,
-    ".sqlite3": SQLiteStore,
-    ".db": SQLiteStore,
-}
+_STORES: dict[str, type[FileStore]] = {"duckdb": DuckDBStore, "sqlite": SQLiteStore}
 
 
 def is_address(to: str) -> bool:
@@ -177,10 +170,10 @@ def store_for(to: PathLike, *, schema: str | None = None) -> Store:
         return PostgresStore(text, schema=SCHEMA if schema is None else schema)
     if schema is not None:
         raise ConfigurationError(f"{to} is a file, and only a database on a server has a schema.")
-    kind = _STORES.get(Path(text).suffix.lower())
+    kind = _STORES.get(format_by_ending(text) or "")
     if os.path.isdir(text):
         raise ConfigurationError(f"{to} cannot be written: it is a folder; name a file in it.")
     if kind is None:
-        endings = ", ".join(_STORES)
+        endings = ", ".join(ending for name in _STORES for ending in FORMATS[name].endings)
         raise ConfigurationError(f"The database of {to} is unknown: use one of the extensions {endings}.")
     return kind(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from functools import partial
 
 from b2b_payments._changes.feed import OVERLAP
 from b2b_payments._client import PaymentsClient
@@ -57,26 +57,35 @@ async def sync_stores(
             )
     copies = _copies(all_stores, output, format, schema)
     fit = fitting_with_warning(at_once, _REQUESTS_IN_FLIGHT, len(all_stores))
-    settings: dict[str, Any] = {
-        "sweep": sweep,
-        "overlap": overlap,
-        "most_lookups": most_lookups,
-        "allow_mass_deletion": allow_mass_deletion,
-    }
     reports: dict[str, StoreReport] = {}
 
     def record(report: StoreReport) -> None:
         reports[report.name] = report
         on_progress(report)
 
+    async def sync_one(store: OneStore, copy: Store) -> None:
+        work = Work(store, str(copy.place), record, on_event)
+        work.is_resumable = lambda: copy.exists
+
+        async def sync_store(client: PaymentsClient) -> None:
+            report = await sync(
+                client,
+                copy,
+                sweep=sweep,
+                overlap=overlap,
+                most_lookups=most_lookups,
+                allow_mass_deletion=allow_mass_deletion,
+                on_progress=work.advance,
+            )
+            work.rows = lambda: report.inserted + report.updated
+            state = StoreState.COMPLETE if report.complete else StoreState.NOT_COMPLETE
+            work.update(state=state, ending=str(report))
+
+        await work.run(sync_store)
+
     for store, copy in zip(all_stores, copies, strict=True):
         record(StoreReport(store.name, str(copy.place)))
-    # A generator: each `_Sync` starts its clock when it is created.
-    works = (
-        _Sync(store, copy, settings, record, on_event).run
-        for store, copy in zip(all_stores, copies, strict=True)
-    )
-    await do_all(works, fit.stores)
+    await do_all((partial(sync_one, *each) for each in zip(all_stores, copies, strict=True)), fit.stores)
     return StoresReport(tuple(reports[store.name] for store in all_stores))
 
 
@@ -98,28 +107,3 @@ def _copies(
             f"{schema!r} is one schema, and each store has its own: use a pattern such as '{SCHEMA}_{NAME}'."
         )
     return [PostgresStore(address, schema=pattern.replace(NAME, store.name)) for store in stores]
-
-
-class _Sync(Work):
-    def __init__(
-        self, store: OneStore, copy: Store, settings: dict[str, Any], on_report: OnReport, on_event: OnEvent
-    ) -> None:
-        super().__init__(store, str(copy.place), on_report, on_event)
-        self._copy = copy
-        self._settings = settings
-        self._changed = 0
-
-    @property
-    def rows(self) -> int:
-        return self._changed
-
-    @property
-    def resumable(self) -> bool:
-        return self._copy.exists
-
-    async def work(self, client: PaymentsClient) -> None:
-        report = await sync(client, self._copy, **self._settings, on_progress=self.advance)
-        self._changed = report.inserted + report.updated
-        self.update(
-            state=StoreState.COMPLETE if report.complete else StoreState.NOT_COMPLETE, ending=str(report)
-        )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 from b2b_payments._errors import VerificationError
 from b2b_payments._tables.columns import LINE_ITEMS, PAYMENTS
 from b2b_payments.export._account import Sums
 from b2b_payments.export._database import SYNCED, opened
-from b2b_payments.export._reading import DATABASES, detect_format, read_payments
+from b2b_payments.export._reading import DATABASES, detect_format, read_payments, sums_of
 from b2b_payments.sync._state import State
-
-_CHUNK_ROWS = 2_000
 
 
 def check_copy(path: Path) -> tuple[State, Sums] | None:
@@ -41,7 +38,4 @@ def check_copy(path: Path) -> tuple[State, Sums] | None:
             raise VerificationError(
                 f"{path} was changed: {orphans:,} of its line items belong to no payment."
             )
-    sums, rows = Sums(), read_payments(path, format_)
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
-        sums.add((one.status, one.currency, one.amount) for one in chunk)
-    return state, sums
+    return state, sums_of(read_payments(path, format_))

@@ -18,7 +18,6 @@ from anyio import to_thread
 from b2b_payments._auth import StoreAuth
 from b2b_payments._client import with_shared_from_env
 from b2b_payments._errors import AlreadyRunningError, ConfigurationError
-from b2b_payments._printable import frozen
 from b2b_payments.export._stores.limits import fitting
 from b2b_payments.export._stores.report import StoreReport, StoreState
 from b2b_payments.export._stores.run import finished_since
@@ -35,18 +34,8 @@ _LOCK_TIMEOUT = 30.0
 """Seconds a store's file may stay locked by a worker that Dask considers dead."""
 
 
-@frozen
-class Batch:
-    """Exports for one worker, each with its previous manifest's hash, if any; `at_once` run concurrently."""
-
-    jobs: tuple[tuple[Job, str | None], ...]
-    at_once: int
-
-    @property
-    def concurrency(self) -> int:
-        """How many requests each export has in flight."""
-        job, _ = self.jobs[0]
-        return job.selection.concurrency
+Batch = Sequence[tuple[Job, str | None]]
+"""Exports for one worker, each with the hash of its previous manifest, if any."""
 
 
 class _WorkerShare:
@@ -75,13 +64,13 @@ def _worker_share(_worker: str, _run: str, at_once: int, concurrency: int) -> _W
     return _WorkerShare(1)
 
 
-async def run_batch(pickled: bytes, key: str, run: str) -> Sequence[StoreReport]:
-    """Export stores in a worker, until they are done or the task is cancelled."""
+async def run_batch(pickled: bytes, key: str, run: str, at_once: int) -> Sequence[StoreReport]:
+    """Export stores in a worker, `at_once` at a time, until they are done or the task is cancelled."""
     batch: Batch = pickle.loads(pickled)  # noqa: S301 - Dask unpickles tasks anyway
     worker = import_module("distributed").get_worker()
-    share = _worker_share(worker.address, run, batch.at_once, batch.concurrency)
+    share = _worker_share(worker.address, run, at_once, batch[0][0].selection.concurrency)
     reports: list[StoreReport] = []
-    waiting = len(batch.jobs)
+    waiting = len(batch)
 
     def on_report(report: StoreReport) -> None:
         if report.state is StoreState.RUNNING:
@@ -103,7 +92,8 @@ async def run_batch(pickled: bytes, key: str, run: str) -> Sequence[StoreReport]
 
     async def watch_task() -> None:
         # Dask does not stop a running task when it is cancelled, so the task stops itself.
-        while _is_running(worker.state, key):
+        tasks = worker.state.tasks
+        while key in tasks and tasks[key].state in {"executing", "long-running"}:
             share.send(worker, run, now=False)
             await anyio.sleep(_POLL_EVERY)
         group.cancel_scope.cancel()
@@ -111,7 +101,7 @@ async def run_batch(pickled: bytes, key: str, run: str) -> Sequence[StoreReport]
     async with anyio.create_task_group() as group:
         group.start_soon(watch_task)
         async with anyio.create_task_group() as exports:
-            for job, old_manifest in batch.jobs:
+            for job, old_manifest in batch:
                 exports.start_soon(export, job, old_manifest)
         group.cancel_scope.cancel()
     share.send(worker, run, now=True)
@@ -123,10 +113,6 @@ def _secede(worker: Any, key: str) -> None:
     secede = import_module("distributed.worker_state_machine").SecedeEvent
     # No duration: Dask learns how long a batch takes when the batch ends.
     worker.handle_stimulus(secede(key=key, compute_duration=None, stimulus_id=f"secede-{key}"))
-
-
-def _is_running(state: Any, key: str) -> bool:
-    return key in state.tasks and state.tasks[key].state in {"executing", "long-running"}
 
 
 async def _export(job: Job, old_manifest: str | None, on_report: OnReport) -> StoreReport:

@@ -180,7 +180,7 @@ class _Tasks:
         jobs = list(self._unfinished.values())
         hashes = await in_threads(manifest_hash, [job.path for job in jobs])
         threads = sum((await client.nthreads()).values())
-        batches = _batches(list(zip(jobs, hashes, strict=True)), threads, self._at_once)
+        batches = _batches(list(zip(jobs, hashes, strict=True)), threads)
         batch_of_key: dict[str, Batch] = {}
 
         def submit(batches: Sequence[Batch]) -> Any:
@@ -188,13 +188,14 @@ class _Tasks:
             batch_of_key.update(zip(keys, batches, strict=True))
             # Pickled here, so that the scheduler does not unpickle them.
             pickled = list(map(pickle.dumps, batches))
-            return client.map(run_batch, pickled, keys, key=keys, run=self._run, pure=False)
+            settings = {"run": self._run, "at_once": self._at_once}
+            return client.map(run_batch, pickled, keys, key=keys, pure=False, **settings)
 
         # Futures are not kept here, so the scheduler forgets tasks that have ended.
         ended = import_distributed().as_completed(submit(batches), loop=client.loop)
         async for future in ended:
             batch = batch_of_key[future.key]
-            left = [one for one in batch.jobs if one[0].store.name in self._unfinished]
+            left = [one for one in batch if one[0].store.name in self._unfinished]
             if not left:  # the usual case: all reports arrived earlier, as events
                 continue
             try:
@@ -203,7 +204,7 @@ class _Tasks:
                 if len(left) > 1:
                     # One store of the batch may be what kills workers: retry each in its own task.
                     for one in left:
-                        ended.update(submit([Batch((one,), self._at_once)]))
+                        ended.update(submit([[one]]))
                 else:
                     await self._record_failure(left[0][0], error)
 
@@ -241,14 +242,15 @@ class _Tasks:
                 self._on_report(report)
 
 
-def _batches(jobs: Sequence[tuple[Job, str | None]], threads: int, at_once: int) -> list[Batch]:
+def _batches(jobs: Batch, threads: int) -> list[Batch]:
     """Divide jobs into batches that get smaller towards the end, so that all workers end at the same time.
 
     A worker of one thread has two batches besides those whose stores have all started.
     """
-    batches, left = [], list(jobs)
+    batches: list[Batch] = []
+    left = list(jobs)
     while left:
         size = min(_MAX_IN_BATCH, max(1, len(left) // (4 * max(1, threads))))
-        batches.append(Batch(tuple(left[:size]), at_once))
+        batches.append(left[:size])
         del left[:size]
     return batches

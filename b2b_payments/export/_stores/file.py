@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from b2b_payments._printable import frozen
 from b2b_payments._quota import Quota
 from b2b_payments._retry import RetryPolicy
 from b2b_payments.export._file import PathLike, path_of
-from b2b_payments.export._stores.store import Store, TokenFromEnv, is_file_name, refuse_duplicates
+from b2b_payments.export._stores.store import Store, TokenFromEnv, is_file_name, located, refuse_duplicates
 
 _CREDENTIALS = frozenset({"accesstoken", "authtoken", "token", "xauthtoken", "secret", "clientsecret"})
 _EXAMPLE = 'name = "north", store_hash = "abc123" and access_token_env = "NORTH_TOKEN"'
@@ -62,22 +61,11 @@ def read_stores(
     for number, table in enumerate(_tables(file_path), start=1):
         name = table.get("name")
         valid = isinstance(name, str) and is_file_name(name)
-        with _locate_errors(
-            f"{file_path}, store {name!r}" if valid else f"{file_path}, store number {number}"
-        ):
+        with located(f"{file_path}, store {repr(name) if valid else f'number {number}'}"):
             stores.append(_store(table, defaults))
-    with _locate_errors(file_path):
+    with located(file_path):
         refuse_duplicates(stores)
     return stores
-
-
-@contextmanager
-def _locate_errors(location: str) -> Iterator[None]:
-    """Prefix a ConfigurationError with its location in the file."""
-    try:
-        yield
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{location}: {error.message.removesuffix('.')}.") from None
 
 
 def _tables(path: str) -> list[Any]:
@@ -94,7 +82,7 @@ def _tables(path: str) -> list[Any]:
         raise ConfigurationError(f"{path} is not TOML: {error}.") from None
     except RecursionError:
         raise ConfigurationError(f"{path} is not readable TOML: it is nested too deeply.") from None
-    with _locate_errors(path):
+    with located(path):
         _refuse_credentials(document)
         if unknown := document.keys() - {"stores"}:
             raise ConfigurationError(f"{min(unknown)!r} is unknown: write each store under a line [[stores]]")

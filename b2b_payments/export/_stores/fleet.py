@@ -14,6 +14,7 @@ from b2b_payments._errors import ExportError
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._walk.period import Period
 from b2b_payments.export._file import PathLike
+from b2b_payments.export._location import location_of
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores.cluster import LOCAL, DaskClient, check_sendable, export_on
 from b2b_payments.export._stores.limits import checked_at_once, fitting_with_warning
@@ -113,7 +114,7 @@ async def export_stores(
                 sinks.clear()
                 if not resume:
                     # Tasks always resume, on any worker, so older interrupted exports are removed first.
-                    await in_threads(Job.discard_interrupted, unfinished)
+                    await in_threads(lambda job: location_of(job.path).clean(), unfinished)
                 await export_on(dask, workers, unfinished, fit.stores, record)
         except BaseException:
             # If no store is complete, a resumed run has nothing to skip; if all are, the run is over.

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +72,16 @@ async def open_run(stores: Sequence[Store], places: Places, name: str, *, resume
     Raises ExportError if another run is in progress, or the run file cannot be written or read.
     """
     path = os.path.join(places.folder, f".{name}.run")
-    lock = None if is_url(path) else Lock(Path(path))
-    try:
-        if lock is not None:
-            lock.acquire()
+    with nullcontext() if is_url(path) else Lock(Path(path)):
         entries = await to_thread.run_sync(_read, path) if resume else None
         if entries is None:
-            new_entries = await in_threads(partial(_entry, places), stores)
-            entries = {store.name: entry for store, entry in zip(stores, new_entries, strict=True)}
+            targets = list(map(places.of, stores))
+            hashes = await in_threads(manifest_hash, targets)
+            new = zip(stores, targets, hashes, strict=True)
+            entries = {store.name: Entry(store.identity, target, found) for store, target, found in new}
             data = msgspec.json.encode(_RunFile(_VERSION, entries))
             await to_thread.run_sync(put_whole, path, data)
         yield Run(path, places, entries)
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _read(path: str) -> Mapping[str, Entry] | None:
@@ -102,11 +97,6 @@ def _read(path: str) -> Mapping[str, Entry] | None:
             f"{path}, the run file of the interrupted run, cannot be read: start again, without resuming."
         )
     return run_file.stores
-
-
-def _entry(places: Places, store: Store) -> Entry:
-    target = places.of(store)
-    return Entry(store.identity, target, manifest_hash(target))
 
 
 def manifest_hash(target: str) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unicodedata import normalize
 
@@ -143,21 +144,16 @@ class Store:
         token = self.auth.token
         if not isinstance(token, TokenFromEnv):
             return self
-        try:
+        with located(f"store {self.name!r}"):
             value = token.read()
-            auth = (
-                LegacyAuth(value)
-                if isinstance(self.auth, LegacyAuth)
-                else StoreAuth(self.auth.store_hash, value)
-            )
-        except ConfigurationError as error:
-            raise ConfigurationError(f"store {self.name!r}: {error.message}") from None
-        return attrs.evolve(self, auth=auth)
+            if isinstance(self.auth, LegacyAuth):
+                return attrs.evolve(self, auth=LegacyAuth(value))
+            return attrs.evolve(self, auth=StoreAuth(self.auth.store_hash, value))
 
     def client(self, on_event: Listener | None = None) -> PaymentsClient:
         """Make a client for the store. Raises ConfigurationError if the settings cannot work."""
         store = self.with_token()
-        try:
+        with located(f"store {self.name!r}"):
             return PaymentsClient(
                 store.auth,
                 base_url=store.base_url,
@@ -166,8 +162,15 @@ class Store:
                 on_event=on_event,
                 trust_env=True,
             )
-        except ConfigurationError as error:
-            raise ConfigurationError(f"store {self.name!r}: {error.message}") from None
+
+
+@contextmanager
+def located(location: str) -> Iterator[None]:
+    """Say in a ConfigurationError which store or file it is about."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{location}: {error.message.removesuffix('.')}.") from None
 
 
 def is_file_name(name: str) -> bool:

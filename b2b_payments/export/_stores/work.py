@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Any
@@ -19,7 +18,6 @@ from b2b_payments._walk.stream import PaymentStream
 from b2b_payments._walk.walk import Walk
 from b2b_payments.events import Event
 from b2b_payments.export._export import export, resume
-from b2b_payments.export._location import location_of
 from b2b_payments.export._pace import Pace
 from b2b_payments.export._placed import PlacedSink, sink_for
 from b2b_payments.export._selection import Selection
@@ -33,76 +31,64 @@ OnReport = Callable[[StoreReport], object]
 OnEvent = Callable[[str, Event], object]
 
 
-class Work(ABC):
+class Work:
     """The work for one store.
 
     `on_report` is called with a report at the start, on progress and at the end, also if cancelled.
     """
 
-    @property
-    @abstractmethod
-    def rows(self) -> int:
-        """The number of payments kept so far."""
-
-    @property
-    @abstractmethod
-    def resumable(self) -> bool:
-        """Whether something was kept from which the work can be resumed."""
-
     def __init__(self, store: Store, path: str, on_report: OnReport, on_event: OnEvent) -> None:
+        self.pace: Pace = Pace(store.quota or Quota())
+        self.rows: Callable[[], int] = lambda: 0
+        """Returns the number of payments kept so far."""
+        self.is_resumable: Callable[[], bool] = lambda: False
+        """Returns whether something was kept from which the work can be resumed."""
         self._store = store
         self._on_report = on_report
         self._on_event = on_event
-        self._pace = Pace(store.quota or Quota())
         self._began = monotonic()
         self._report = StoreReport(store.name, path, StoreState.RUNNING)
 
-    @abstractmethod
-    async def work(self, client: PaymentsClient) -> None:
-        """Do the work, and record its outcome with `update`."""
+    async def run(self, work: Callable[[PaymentsClient], Awaitable[None]]) -> StoreReport:
+        """Do the work, which records its outcome with `update`.
 
-    async def run(self) -> StoreReport:
-        """Do the work. An error goes into the report and is not raised, so that other stores continue."""
+        An error goes into the report and is not raised, so that other stores continue.
+        """
         self._on_report(self._report)
         # This state remains if the work is cancelled.
         self.update(state=StoreState.STOPPED)
         try:
             async with self._store.client(self._on_client_event) as client:
-                await self.work(client)
+                await work(client)
         except Exception as error:  # noqa: BLE001 - recorded in the report
             self.update(state=StoreState.FAILED, error=error)
         finally:
             resumable = False
             if self._report.state in {StoreState.FAILED, StoreState.STOPPED}:
                 with anyio.move_on_after(STOP_TIMEOUT, shield=True):
-                    resumable = await to_thread.run_sync(lambda: self.resumable)
+                    resumable = await to_thread.run_sync(self.is_resumable)
             else:
-                resumable = self.resumable
+                resumable = self.is_resumable()
             self.update(seconds=monotonic() - self._began, resumable=resumable)
             self._on_report(self._report)
         return self._report
 
     def update(self, **changes: Any) -> None:
         """Update the report: its counts, and these fields."""
-        pace = self._pace.reading()
+        pace = self.pace.reading()
         self._report = attrs.evolve(
-            self._report, pace=pace, requests=pace.requests, rows=self.rows, **changes
+            self._report, pace=pace, requests=pace.requests, rows=self.rows(), **changes
         )
 
-    def set_kept_rows(self, rows: int) -> None:
-        """Record how many payments an interrupted export had kept."""
-        self._pace.before = rows
-
     def advance(self, report: WalkReport) -> None:
-        """Record the walk's progress, and report it."""
-        self._pace.advance(report)
+        self.pace.advance(report)
         self.update()
         self._on_report(
             attrs.evolve(self._report, state=StoreState.RUNNING, seconds=monotonic() - self._began)
         )
 
     def _on_client_event(self, event: Event) -> None:
-        self._pace.listen(event)
+        self.pace.listen(event)
         self._on_event(self._report.name, event)
 
 
@@ -123,7 +109,6 @@ class Job:
         return attrs.evolve(self.selection, query=query)
 
     def report(self, state: StoreState = StoreState.NOT_BEGUN, **rest: Any) -> StoreReport:
-        """Return a report on this store."""
         return StoreReport(self.store.name, self.path, state, **rest)
 
     def sink(self) -> PlacedSink:
@@ -134,51 +119,33 @@ class Job:
         """Whether an interrupted export left something that can be resumed."""
         return self.sink().kept
 
-    def discard_interrupted(self) -> None:
-        """Remove what an interrupted export left. Raises ExportError."""
-        location_of(self.path).clean()
-
     async def run(
         self, on_report: OnReport, on_event: OnEvent, sink: PlacedSink | None = None
     ) -> StoreReport:
         """Export the store into `sink`, or into a new sink. An error is recorded in the report."""
-        return await _Export(self, on_report, on_event, sink).run()
+        work = Work(self.store, self.path, on_report, on_event)
 
+        async def export_store(client: PaymentsClient) -> None:
+            selection, into = self.store_selection, sink or self.sink()
+            work.rows, work.is_resumable = lambda: into.rows, lambda: into.kept
+            begin_walk = await selection.source(client)
 
-class _Export(Work):
-    def __init__(self, job: Job, on_report: OnReport, on_event: OnEvent, sink: PlacedSink | None) -> None:
-        super().__init__(job.store, job.path, on_report, on_event)
-        self._job = job
-        self._ready_sink = sink
-        self._sink: PlacedSink | None = None
+            def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
+                work.pace.before = into.rows
+                return begin_walk(checkpoint)
 
-    @property
-    def rows(self) -> int:
-        return 0 if self._sink is None else self._sink.rows
+            if self.resume:
+                report = await resume(begin, into, query=selection.manifest, on_progress=work.advance)
+            else:
+                report = await export(begin(None), into, query=selection.manifest, on_progress=work.advance)
+            # Updated before the client closes: the file exists even if closing fails or is cancelled.
+            work.update(
+                state=StoreState.COMPLETE if report.complete else StoreState.NOT_COMPLETE,
+                ending=report.ending or "",
+                instead=None if into.instead is None else str(into.instead),
+            )
 
-    @property
-    def resumable(self) -> bool:
-        return self._sink is not None and self._sink.kept
-
-    async def work(self, client: PaymentsClient) -> None:
-        selection = self._job.store_selection
-        sink = self._sink = self._ready_sink or self._job.sink()
-        begin_walk = await selection.source(client)
-
-        def begin(checkpoint: Checkpoint | None) -> Walk | PaymentStream:
-            self.set_kept_rows(sink.rows)
-            return begin_walk(checkpoint)
-
-        if self._job.resume:
-            report = await resume(begin, sink, query=selection.manifest, on_progress=self.advance)
-        else:
-            report = await export(begin(None), sink, query=selection.manifest, on_progress=self.advance)
-        # Updated before the client closes: the file exists even if closing fails or is cancelled.
-        self.update(
-            state=StoreState.COMPLETE if report.complete else StoreState.NOT_COMPLETE,
-            ending=report.ending or "",
-            instead=None if sink.instead is None else str(sink.instead),
-        )
+        return await work.run(export_store)
 
 
 async def do_all(works: Iterable[Callable[[], Awaitable[object]]], at_once: int) -> None:

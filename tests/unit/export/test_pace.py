@@ -48,10 +48,10 @@ def test_quota_bound(limit: int, gaps: list[float], requests: int, since: float)
 def test_unknown_total() -> None:
     """There is no estimate while the total is unknown."""
     pace = Pace(Quota(), _Clock())
-    assert pace.seconds_left is None
-    assert pace.rate == 0
+    assert pace.reading().seconds_left is None
+    assert pace.reading().rate == 0
     pace.advance(WalkReport(rows=250, pages=1))
-    assert pace.seconds_left is None
+    assert pace.reading().seconds_left is None
 
 
 def test_by_rate() -> None:
@@ -61,12 +61,12 @@ def test_by_rate() -> None:
     clock.now += 2
     pace.listen(_STARTED)
     pace.advance(WalkReport(rows=500, pages=2, total_last=2000))
-    assert pace.rate == 250
-    assert pace.seconds_left == pytest.approx(6)
+    assert pace.reading().rate == 250
+    assert pace.reading().seconds_left == pytest.approx(6)
     clock.now += 2
-    assert pace.seconds_left == pytest.approx(4)
+    assert pace.reading().seconds_left == pytest.approx(4)
     clock.now += 20
-    assert pace.seconds_left == 0
+    assert pace.reading().seconds_left == 0
 
 
 def test_by_quota() -> None:
@@ -78,7 +78,7 @@ def test_by_quota() -> None:
         pace.listen(_STARTED)
         pace.advance(WalkReport(rows=250 * (page + 1), pages=page + 1, total_last=250 * 25))
     # Fifteen pages are left: ten once the window has room, five a minute later.
-    assert pace.seconds_left == pytest.approx(59.5 + 60, abs=0.1)
+    assert pace.reading().seconds_left == pytest.approx(59.5 + 60, abs=0.1)
 
 
 def test_waiting() -> None:
@@ -90,13 +90,13 @@ def test_waiting() -> None:
     pace.listen(QuotaWait(20, "window"))
     pace.listen(QuotaWait(3, "in flight"))
     pace.listen(PageJoined(0, 250, 250, 1000))
-    assert pace.waiting == 30
+    assert pace.reading().waiting == 30
     clock.now += 10
-    assert pace.waiting == 20
+    assert pace.reading().waiting == 20
     clock.now += 21
-    assert pace.waiting == 0
+    assert pace.reading().waiting == 0
     pace.advance(WalkReport(rows=500, pages=2, total_last=1000))
-    assert pace.seconds_left == pytest.approx(2)
+    assert pace.reading().seconds_left == pytest.approx(2)
 
 
 def test_resumed() -> None:
@@ -107,8 +107,8 @@ def test_resumed() -> None:
     clock.now += 2
     pace.listen(_STARTED)
     pace.advance(WalkReport(rows=500, pages=2, total_last=2000))
-    assert pace.rate == 250
-    assert pace.seconds_left == pytest.approx(2)
+    assert pace.reading().rate == 250
+    assert pace.reading().seconds_left == pytest.approx(2)
 
 
 def test_a_large_quota_takes_no_memory() -> None:
@@ -122,7 +122,7 @@ def test_a_large_quota_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
-    assert pace.seconds_left == pytest.approx(2 * (10**9 - 500) / 500)
+    assert pace.reading().seconds_left == pytest.approx(2 * (10**9 - 500) / 500)
 
 
 def test_without_a_quota() -> None:
@@ -131,4 +131,4 @@ def test_without_a_quota() -> None:
     clock.now += 1
     pace.listen(_STARTED)
     pace.advance(WalkReport(rows=100, pages=1, total_last=100_100))
-    assert pace.seconds_left == pytest.approx(1000)
+    assert pace.reading().seconds_left == pytest.approx(1000)
