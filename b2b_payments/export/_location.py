@@ -19,7 +19,6 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
 from tempfile import gettempdir
@@ -143,21 +142,25 @@ class ObjectLog(LogFolder):
         super().__init__(copy)
         self._bucket = bucket
         self._name = name
+        self._base: _ManifestAtStart | None = None
         self._ended = False
 
     def begin(self) -> None:
         """Forget the manifest, so that it is read again."""
-        vars(self).pop("base", None)
-        self._ended = False
+        self._base, self._ended = None, False
 
-    @cached_property
+    @property
     def base(self) -> _ManifestAtStart:
         """The manifest as it was when this export began."""
-        try:
-            data, version = self._bucket.get(f"{self._name}{MANIFEST}")
-        except FileNotFoundError:
-            return _ManifestAtStart()
-        return _ManifestAtStart(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
+        # In Python 3.11, a cached_property would make all threads wait for this request.
+        if self._base is None:
+            try:
+                data, version = self._bucket.get(f"{self._name}{MANIFEST}")
+            except FileNotFoundError:
+                self._base = _ManifestAtStart()
+            else:
+                self._base = _ManifestAtStart(version, data, parse_manifest(data, f"{self._name}{MANIFEST}"))
+        return self._base
 
     @property
     def number(self) -> int:
