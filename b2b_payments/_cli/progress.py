@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
 from typing import NamedTuple, Self
 
@@ -47,25 +48,27 @@ class Row(NamedTuple):
     text: str
 
 
-class Screen:
-    """Shows the rows that a function returns, while entered, within an event loop.
+class Screen(ABC):
+    """Shows its rows, while entered, within an event loop.
 
     The first row is for the whole. Of the others, a terminal shows a dozen. If lines cannot be redrawn (no
     terminal, a plain one, or log lines), the first row's text is printed every ten seconds, and at once if an
     object store does not answer. With `quiet`, nothing is shown.
     """
 
-    def __init__(self, rows: Callable[[], Iterable[Row]], verbosity: Verbosity) -> None:
-        self._rows = rows
+    def __init__(self, verbosity: Verbosity) -> None:
         self._verbosity = verbosity
         self._timer: asyncio.TimerHandle | None = None
         self._printed_at, self._printed_wait = 0.0, False
         self._live: Live | None = None
-        if redraws(verbosity):
-            self._live = live(self._table)
+
+    @abstractmethod
+    def _rows(self) -> Iterable[Row]:
+        """Return the rows to show now."""
 
     def __enter__(self) -> Self:
-        if self._live is not None:
+        if redraws(self._verbosity):
+            self._live = live(self._table)
             self._live.start(refresh=True)
         elif not self._verbosity.quiet:
             self._printed_at = asyncio.get_running_loop().time()
@@ -167,7 +170,7 @@ class Progress(Screen):
     """Shows the progress of an export or sync, as far as its `pace` knows."""
 
     def __init__(self, quota: Quota | None, verbosity: Verbosity) -> None:
-        super().__init__(self._current_rows, verbosity)
+        super().__init__(verbosity)
         self.pace: Pace = Pace(quota)
         self._line = ExportLine("all", _plain_lines(verbosity))
         self._channels: PaymentStream | None = None
@@ -181,7 +184,7 @@ class Progress(Screen):
         if isinstance(source, PaymentStream) and len(source.reports) > 1:
             self._channels = source
 
-    def _current_rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[Row]:
         yield self._line.row(self.pace.reading())
         if self._channels is not None:
             elapsed = self.pace.elapsed
@@ -195,7 +198,7 @@ class StoresProgress(Screen):
     """
 
     def __init__(self, verbosity: Verbosity) -> None:
-        super().__init__(self._current_rows, verbosity)
+        super().__init__(verbosity)
         self.reports: dict[str, StoreReport] = {}
         self.stores = 0
         self._lines: dict[str, ExportLine] = {}
@@ -218,7 +221,7 @@ class StoresProgress(Screen):
             self._lines[name] = ExportLine(name, _plain_lines(self._verbosity, name))
         return self._lines[name]
 
-    def _current_rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[Row]:
         # A copy of the list: the screen calls this in its own thread.
         running = [(line, self.reports[name].pace) for name, line in list(self._lines.items())]
         paces = [pace for _, pace in running]

@@ -83,7 +83,7 @@ async def test_sync_every(tmp_path: Path) -> None:
         process.terminate()
         rest = (await process.communicate())[1].decode()
     assert process.returncode == 143
-    assert "Stopped by SIGTERM: 2 of 2 stores complete." in rest
+    assert "Stopped by SIGTERM: 2 of 2 stores complete in this round." in rest
 
 
 def _with_a_wrong_token(folder: Path, fleet: Fleet) -> str:

@@ -78,10 +78,21 @@ def test_lines_of_stores() -> None:
     assert [row.label for row in rest] == ["north", "west"]
 
 
+class _Fixed(Screen):
+    """A screen of rows that do not change."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        super().__init__(Verbosity())
+        self._fixed = rows
+
+    def _rows(self) -> list[Row]:
+        return self._fixed
+
+
 def test_many_rows_are_cut_to_a_dozen() -> None:
     """The first row and a dozen others are shown, each cut to one line."""
     rows = [Row(f"store {place} {'x' * 40}", place, 100, "word " * 80) for place in range(50)]
-    screen = Screen(lambda: rows, Verbosity())
+    screen = _Fixed(rows)
     console = Console(width=80)
     with console.capture() as shown:
         console.print(screen._table(80))
@@ -90,7 +101,7 @@ def test_many_rows_are_cut_to_a_dozen() -> None:
     assert all(line.startswith(f"store {place} xxx") for place, line in enumerate(lines))
     assert all("… " in line and "word word" in line and line.endswith("…") for line in lines)
     with console.capture() as shown:
-        console.print(Screen(lambda: rows[:1], Verbosity())._table(80))
+        console.print(_Fixed(rows[:1])._table(80))
     assert shown.get().count("word") == 80
 
 
@@ -100,7 +111,7 @@ def test_sixty_columns(*, many: bool) -> None:
     rows = [Row(f"store number {place}", 500, 1_000, _BUSY) for place in range(1 + 9 * many)]
     console = Console(width=60)
     with console.capture() as shown:
-        console.print(Screen(lambda: rows, Verbosity())._table(60))
+        console.print(_Fixed(rows)._table(60))
     lines = shown.get().splitlines()
     assert max(map(len, lines)) <= 60
     if many:
