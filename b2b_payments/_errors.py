@@ -312,6 +312,7 @@ def without_data(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except B2BPaymentsError as error:
             failure = error.with_traceback(None)
+            failure.__context__ = None  # its traceback has frames, too
         del args, kwargs
         raise failure
 

@@ -18,7 +18,7 @@ from b2b_payments._converter.rows import RowReader, payments_of
 from b2b_payments._converter.service import full_converter, reader_of, service_converter, with_changes
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._converter.values import read_whole_number
-from b2b_payments._errors import ConfigurationError, ResponseDecodeError, shown
+from b2b_payments._errors import ConfigurationError, ResponseDecodeError, shown, without_data
 from b2b_payments._models import OfflinePayment, Payment
 from b2b_payments._models.answer_model import check_model, plain
 from b2b_payments._models.description import Field, FieldKind, fields_of
@@ -31,19 +31,18 @@ from b2b_payments._protocol.listing import Listing
 T = TypeVar("T")
 
 
+@without_data
 def structure(model: type[T], raw: object, path: str = "$.data") -> T:
     """Read an object. Raises `ResponseDecodeError`."""
     try:
         instance: Any = service_converter.structure(raw, model)
     except UNREADABLE as error:
-        failure = decode_error(error, path)
-    else:
-        instance.extra.source = raw
-        return cast("T", instance)
-    del raw  # a traceback with local variables would show the payment's data
-    raise failure
+        raise decode_error(error, path) from None
+    instance.extra.source = raw
+    return cast("T", instance)
 
 
+@without_data
 def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T]:
     """Read a list of objects. Raises `ResponseDecodeError`."""
     try:
@@ -51,13 +50,10 @@ def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T
             raise UnreadableError(rows, "a list of objects")
         instances: list[Any] = service_converter.structure(rows, list[model])  # type: ignore[valid-type]
     except UNREADABLE as error:
-        failure = decode_error(error, path)
-    else:
-        for instance, row in zip(instances, rows, strict=True):
-            instance.extra.source = row
-        return instances
-    del rows
-    raise failure
+        raise decode_error(error, path) from None
+    for instance, row in zip(instances, rows, strict=True):
+        instance.extra.source = row
+    return instances
 
 
 # A partial, since a function's frame would show its local variables in a traceback.
@@ -79,14 +75,9 @@ def readable_fields(row: bytes, names: Sequence[str]) -> dict[str, Any]:
 def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]:
     """Yield the payments at these positions of a page. Raises `ResponseDecodeError`."""
 
+    @without_data
     def read_alone(place: int, row: bytes | msgspec.Raw) -> Payment:
-        try:
-            return structure_payment(
-                decode_row(row, is_measured=False), f"payment {listing.heads[place].id}: $"
-            )
-        except ResponseDecodeError:
-            del row  # a traceback with local variables would show it
-            raise
+        return structure_payment(decode_row(row, is_measured=False), f"payment {listing.heads[place].id}: $")
 
     return _row_reader.read(listing, places, read_alone)
 

@@ -24,6 +24,7 @@ from b2b_payments._errors import (
     ResponseDecodeError,
     ServerError,
     ValidationError,
+    without_data,
 )
 from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import frozen
@@ -188,6 +189,7 @@ class Envelope:
     meta: Mapping[str, Any]
 
 
+@without_data
 def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
     """Return the envelope of a success.
 
@@ -213,12 +215,9 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
         )
     code = _code(body)
     if (problem := _contradiction(request, body, code)) is not None:
-        del body  # a traceback's local variables would show the service's data
         raise problem
     if code is not None and not 200 <= code < 300:
-        failure = _error(request, answer, base_url, body, code)
-        del body  # a traceback's local variables would show the service's data
-        raise failure
+        raise _error(request, answer, base_url, body, code)
     if "data" not in body and not (is_write and (code is not None or answer.status != 200)):
         raise ResponseDecodeError(f"{request.method} {request.path}: $.data is missing.", paths=["$.data"])
     meta = body.get("meta")
@@ -229,7 +228,6 @@ def read_envelope(request: Request, answer: Answer, base_url: str) -> Envelope:
 
 def _decoded(body: bytes) -> Any:
     if body.lstrip()[:1] == b"<":
-        del body  # a traceback's local variables would show the service's data
         raise ResponseDecodeError(
             "The answer is HTML, not JSON: a gateway's page, or base_url is wrong.", paths=["$"]
         )

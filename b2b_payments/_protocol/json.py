@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._errors import ResponseDecodeError, without_data
 from b2b_payments._models.decimals import EXACT, whole_of
 
 MAX_BYTES = 4 * 2**20
@@ -72,21 +72,17 @@ _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
+@without_data
 def decode(body: bytes | msgspec.Raw) -> Any:
     """Decode a body.
 
     Raises ResponseDecodeError if it is not JSON in UTF-8, too large, or nested too deeply.
     """
-    try:
-        # A body this short cannot exceed any limit.
-        brackets = _brackets_of(body) if len(body) > MAX_LEVELS else b""
-        value = decode_part(body)
-        if _may_be_deep(brackets) and _is_deep(value):
-            del value
-            raise _too_deep()
-    except ResponseDecodeError:
-        del body  # a traceback's local variables would show the service's data
-        raise
+    # A body this short cannot exceed any limit.
+    brackets = _brackets_of(body) if len(body) > MAX_LEVELS else b""
+    value = decode_part(body)
+    if _may_be_deep(brackets) and _is_deep(value):
+        raise _too_deep()
     return value
 
 
@@ -164,14 +160,10 @@ def repaired(body: bytes) -> bytes:
     return _HALF.sub(rb"\\ufffd", escapes).replace(_NO_UTF8, b"\\\\")
 
 
+@without_data
 def check_measure(body: bytes) -> None:
     """Raise ResponseDecodeError for a body that is too large or nested too deeply. Invalid JSON passes."""
-    try:
-        brackets = _brackets_of(body)
-    except ResponseDecodeError:
-        del body
-        raise
-    if not _may_be_deep(brackets):
+    if not _may_be_deep(_brackets_of(body)):
         return
     try:
         too_deep = _is_deep(decode_numbers(body))
@@ -180,7 +172,6 @@ def check_measure(body: bytes) -> None:
     except (ValueError, ArithmeticError):
         return
     if too_deep:
-        del body
         raise _too_deep()
 
 

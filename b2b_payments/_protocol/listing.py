@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from b2b_payments._errors import ResponseDecodeError
+from b2b_payments._errors import ResponseDecodeError, without_data
 from b2b_payments._models.decimals import whole_of
 from b2b_payments._models.description import wire_names
 from b2b_payments._models.payment import Payment
@@ -61,12 +61,9 @@ def decoder_of(row: type[Head]) -> Decode:
     members: Any = [("data", list[row]), ("code", Any, None), ("meta", Any, None)]  # type: ignore[valid-type]
     decode_page = msgspec.json.Decoder(msgspec.defstruct("Page", members), float_hook=exact_number).decode
 
+    @without_data
     def decode(body: bytes) -> Any:
-        try:
-            check_measure(body)
-        except ResponseDecodeError:
-            del body  # a traceback's local variables would show the service's data
-            raise
+        check_measure(body)
         return decode_page(body)
 
     return decode

@@ -65,8 +65,9 @@ async def test_a_traceback_shows_no_row(tmp_path: Path, act: str, broken: dict[s
     ):
         with pytest.raises((ResponseDecodeError, ExportError), match="payment 3") as caught:
             await ACTS[act](client, tmp_path)
-    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    frames = [frame for frame in shown.stack if "/b2b_payments/" in frame.filename]
+    shown = [traceback.TracebackException.from_exception(caught.value, capture_locals=True)]
+    shown += filter(None, (shown[0].__context__, shown[0].__cause__))
+    frames = [frame for one in shown for frame in one.stack if "/b2b_payments/" in frame.filename]
     assert frames
     assert not [
         (frame.name, name)
