@@ -19,9 +19,13 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(f"Error: {error.name} is not installed: pip install 'b2b-payments[cli]'")
 
+    from b2b_payments._cli.command import on_signals
     from b2b_payments._cli.program import program
 
-    program(prog_name="b2b-payments")
+    try:
+        program(prog_name="b2b-payments")
+    finally:
+        on_signals(signal.SIG_IGN)  # output and exit code do not change any more
 
 
 if __name__ == "__main__":
