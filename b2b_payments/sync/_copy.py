@@ -8,6 +8,7 @@ tables are not touched.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -180,7 +181,7 @@ class Copy:
             table = f"{database.schema}.{_CANDIDATES.name}"
             result = database.execute(
                 f"SELECT id, missing FROM {table} ORDER BY random() LIMIT ?",  # noqa: S608
-                [limit],
+                [min(limit, sys.maxsize)],  # the most that SQLite takes
             )
             chosen = {payment_id: bool(missing) for payment_id, missing in result.fetchall()}
             return Candidates(
