@@ -189,7 +189,7 @@ def test_finished_store_is_skipped(interrupted: tuple[Sandbox, Path]) -> None:
 def test_finished_store_by_another_path(
     interrupted: tuple[Sandbox, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A finished store is skipped even if the run wrote absolute paths, as with Dask, and now one is relative."""
+    """A store that the run finished is skipped whether paths are absolute, as with Dask, or relative."""
     service, folder = interrupted
     monkeypatch.chdir(folder)
     assert rows(_resumed(folder, output="out"))["only"][0] == "complete already"
