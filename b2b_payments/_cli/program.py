@@ -6,14 +6,13 @@ imported inside the functions that need it.
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import Any
 
 import click
 
 from b2b_payments._cli import doctor, endpoints, export, follow, offline, report, sandbox, sync, verify
-from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError, on_signals
+from b2b_payments._cli.command import INTERRUPTED, Command, CommandError, StoppedError
 from b2b_payments._cli.streams import bare, standard_streams
 from b2b_payments._version import __version__
 
@@ -46,8 +45,6 @@ class Program(click.Group):
             # Ctrl-C before the event loop handled signals.
             _print_stopped("Stopped by Ctrl-C.")
             ctx.exit(INTERRUPTED)
-        finally:
-            on_signals(signal.SIG_IGN)
 
 
 def _print_stopped(sentence: str) -> None:

@@ -45,7 +45,8 @@ _MIN_EXTENSION = 1.0  # seconds by which a wait must end later than the one last
 @contextmanager
 def object_store_waits_shown() -> Iterator[None]:
     """Print how long an object store has not answered, for commands that show no progress."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that temporary files are removed
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as in the program itself
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # so that temporary files are removed
     over = Flag()
 
     def watch() -> None:

@@ -126,8 +126,9 @@ class PostgresDatabase(Database):
         rows: list[tuple[str, str | None]] = self.execute(
             "SELECT relname, attname FROM pg_catalog.pg_index "
             "JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid "
-            "CROSS JOIN pg_catalog.unnest(indkey) AS number "
-            "LEFT JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = number "
+            # Those of indkey that have an operator class: the others are only included in the index.
+            "CROSS JOIN pg_catalog.generate_subscripts(indclass, 1) AS place "
+            "LEFT JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = indkey[place] "
             "WHERE indrelid = CAST(CAST(? AS regclass) AS oid) AND (indisunique OR indisexclusion) "
             "AND NOT indisprimary",
             [f"{self.schema}.{table.name}"],

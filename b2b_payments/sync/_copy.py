@@ -8,6 +8,7 @@ tables are not touched.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -161,11 +162,14 @@ class Copy:
         with self._transaction() as database:
             schema = database.schema
             if complete:
+                # Not by NOT IN, for which PostgreSQL compares each of many ids with all others.
+                stored, seen = f"{schema}.{PAYMENTS.name} AS stored", f"{schema}.{_SEEN.name} AS seen"
+                both = "stored.id = seen.id"
                 database.execute(
-                    f"INSERT INTO {schema}.{_CANDIDATES.name} SELECT id, 1 FROM {schema}.{PAYMENTS.name} "  # noqa: S608
-                    f"WHERE id NOT IN (SELECT id FROM {schema}.{_SEEN.name}) "
-                    f"UNION ALL SELECT id, 0 FROM {schema}.{_SEEN.name} "
-                    f"WHERE id NOT IN (SELECT id FROM {schema}.{PAYMENTS.name}) "
+                    f"INSERT INTO {schema}.{_CANDIDATES.name} SELECT id, 1 FROM {stored} "  # noqa: S608
+                    f"WHERE NOT EXISTS (SELECT 1 FROM {seen} WHERE {both}) "
+                    f"UNION ALL SELECT id, 0 FROM {seen} "
+                    f"WHERE NOT EXISTS (SELECT 1 FROM {stored} WHERE {both}) "
                     "ON CONFLICT (id) DO UPDATE SET missing = excluded.missing"
                 )
             database.execute(f"DROP TABLE {schema}.{_SEEN.name}")
@@ -177,7 +181,7 @@ class Copy:
             table = f"{database.schema}.{_CANDIDATES.name}"
             result = database.execute(
                 f"SELECT id, missing FROM {table} ORDER BY random() LIMIT ?",  # noqa: S608
-                [limit],
+                [min(limit, sys.maxsize)],  # the most that SQLite takes
             )
             chosen = {payment_id: bool(missing) for payment_id, missing in result.fetchall()}
             return Candidates(

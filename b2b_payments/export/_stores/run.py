@@ -54,7 +54,7 @@ class Run:
     def finished(self, store: Store, query: Mapping[str, Any]) -> int | None:
         """Return the number of payments in a store's file if this run finished it, else None."""
         entry, target = self.entries.get(store.name), self.places.of(store)
-        if entry is None or (entry.store, entry.file) != (store.identity, target):
+        if entry is None or entry.store != store.identity or not _is_same(entry.file, target):
             return None
         return finished_since(target, entry.manifest, query)
 
@@ -82,6 +82,11 @@ async def open_run(stores: Sequence[Store], places: Places, name: str, *, resume
             data = msgspec.json.encode(_RunFile(_VERSION, entries))
             await to_thread.run_sync(put_whole, path, data)
         yield Run(path, places, entries)
+
+
+def _is_same(file: str, target: str) -> bool:
+    """Whether two paths or URLs are equal. A path is absolute in a run with Dask, relative in others."""
+    return file == target or (not is_url(target) and os.path.abspath(file) == os.path.abspath(target))
 
 
 def _read(path: str) -> Mapping[str, Entry] | None:

@@ -167,10 +167,10 @@ def interrupted(service: Sandbox, tmp_path: Path) -> Iterator[tuple[Sandbox, Pat
     assert hidden(tmp_path / "out") == []
 
 
-def _resumed(folder: Path, *args: str) -> str:
+def _resumed(folder: Path, *args: str, output: str = "") -> str:
     result = invoke(
         None,
-        *("export", "--stores", str(folder / "stores.toml"), "--output", str(folder / "out")),
+        *("export", "--stores", str(folder / "stores.toml"), "--output", output or str(folder / "out")),
         *("--format", "csv", "--resume", *args),
     )
     assert result.exit_code == 0, result.output
@@ -184,6 +184,16 @@ def test_finished_store_is_skipped(interrupted: tuple[Sandbox, Path]) -> None:
     assert not service.requests
     # The resumed run ended, so the next one exports again.
     assert rows(_resumed(folder))["only"][0] == "complete"
+
+
+def test_finished_store_by_another_path(
+    interrupted: tuple[Sandbox, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that the run finished is skipped whether paths are absolute, as with Dask, or relative."""
+    service, folder = interrupted
+    monkeypatch.chdir(folder)
+    assert rows(_resumed(folder, output="out"))["only"][0] == "complete already"
+    assert not service.requests
 
 
 def test_finished_store_with_another_filter(interrupted: tuple[Sandbox, Path]) -> None:

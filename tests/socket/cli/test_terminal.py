@@ -173,6 +173,24 @@ async def test_stopped_while_it_waits_for_a_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+async def test_ctrl_c_ignored(tmp_path: Path) -> None:
+    """Ctrl-C that is ignored where the command is started, as in a script's background, stays ignored."""
+    stores = tmp_path / "stores.toml"
+    os.mkfifo(stores)
+    command = ("export", "--output", f"{tmp_path}/{{name}}.jsonl", "--stores", str(stores))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a started process inherits
+    try:
+        process = await start(None, *command)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    writer = await asyncio.to_thread(open, stores, "w", encoding="utf-8")  # once the command has opened it
+    process.send_signal(signal.SIGINT)
+    writer.close()
+    code, _, errors = await finished(process)
+    assert (code, "stores.toml" in errors) == (2, True)
+
+
+@pytest.mark.slow
 async def test_stopped_at_a_question() -> None:
     """Ctrl-C at a question ends the command as anywhere else, although its search had ended."""
     command = ["create-offline", "--customer-id", "1", "--currency", "USD", "--line", "13=2"]

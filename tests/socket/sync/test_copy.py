@@ -240,6 +240,12 @@ def test_no_export_during_a_sync(path: Path) -> None:
     assert held_in(path) == {}
 
 
+def test_any_number_of_candidates(path: Path) -> None:
+    """More candidates may be asked for than a database counts."""
+    with opened(store_for(path)) as copy:
+        assert copy.candidates(10**20).total == 0
+
+
 def test_a_zero_byte(path: Path) -> None:
     """A zero byte in a text is kept."""
     row = changed(ROWS[0], customerName="a\x00b")

@@ -187,6 +187,11 @@ REFUSED = [
         "ALTER TABLE payments ADD CONSTRAINT mine UNIQUE (external_id) DEFERRABLE INITIALLY DEFERRED",
         "unique index mine on payments",
     ),
+    (
+        "postgres",
+        "CREATE UNIQUE INDEX mine ON payments (external_id) INCLUDE (id)",
+        "unique index mine on payments",
+    ),
     ("duckdb", "CREATE UNIQUE INDEX mine ON payments (id)", "unique index mine on payments"),
     (
         "duckdb",

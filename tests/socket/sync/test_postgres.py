@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import psycopg
 import pytest
 
 from b2b_payments import AlreadyRunningError, ConfigurationError, PaymentsClient
+from b2b_payments._tables.columns import PAYMENTS
 from b2b_payments._walk.report import WalkReport
 from b2b_payments.export import ExportError, _postgres
 from b2b_payments.sandbox import Sandbox
 from b2b_payments.sync import PostgresStore, store_for, sync
 from b2b_payments.sync._copy import Copy
+from b2b_payments.sync._state import State
 from tests.socket.cli.fleet import rows, serving, three_stores, write
+from tests.socket.sync.test_copy import LAGGING, ROWS, STATE, opened
 from tests.support.program import invoke
 from tests.support.synced import connected, held_in, hours_pass, store_in, tables_of, versions_of
 
@@ -354,3 +358,21 @@ def test_many_stores(postgres: str, copy: PostgresStore, tmp_path: Path) -> None
             None, "sync", "--stores", path, "--to", str(tmp_path / "{name}.db"), "--schema", "one"
         )
         assert "Only a database on a server has schemas" in result.stderr
+
+
+def test_large_copy(postgres: str, tmp_path: Path) -> None:
+    """A full read of many payments ends within seconds: the server does not compare each with all others."""
+    limit = "options=-c%20statement_timeout%3D20s%20-c%20work_mem%3D64kB"  # as if of many more payments
+    copy = store_in("postgres", tmp_path, f"{postgres}{'&' if '?' in postgres else '?'}{limit}")
+    rest = ", ".join(PAYMENTS.names[1:])
+    with opened(copy) as reading:
+        reading.keep(ROWS[:1], LAGGING, STATE, seen=True)
+        with connected(copy) as db:
+            numbers = "generate_series(1000001, 1100000) AS number"
+            db.execute(f"INSERT INTO payments (id, {rest}) SELECT number, {rest} FROM payments, {numbers}")  # noqa: S608
+            db.execute(f"INSERT INTO b2b_payments_sync_seen SELECT number + 1 FROM {numbers}")  # noqa: S608
+            db.execute("ANALYZE payments; ANALYZE b2b_payments_sync_seen")
+        reading.latest_seen(datetime.now(UTC))
+        reading.end_reading(State("a store"), complete=True)
+        found = reading.candidates(10)
+    assert (found.total, found.chosen) == (2, {1_000_001: True, 1_100_001: False})

@@ -6,6 +6,7 @@ import importlib.util
 import runpy
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -323,3 +324,11 @@ def test_python_m(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         runpy.run_path(found.origin, run_name="__main__")
     assert left.value.code == 0
     assert capsys.readouterr().out.startswith("Usage: b2b-payments ")
+
+
+@pytest.mark.parametrize("command", ["verify", "report"])
+def test_in_a_thread(command: str) -> None:
+    """The commands that need no event loop also run in another thread than the main one."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(invoke, None, command, "nowhere.jsonl").result()
+    assert "nowhere.jsonl does not exist" in sentence(result, 1)
