@@ -16,7 +16,9 @@ from b2b_payments._printable import counted
 @option_with_default(
     "--port", type=WholeNumber(0, 65535), default=0, help="The port to listen on; 0 for any free port."
 )
-@option_with_default("--payments", type=WholeNumber(minimum=0), default=10_000, help="Number of payments.")
+@option_with_default(
+    "--payments", type=WholeNumber(0, 10_000_000), default=10_000, help="Number of payments."
+)
 @option_with_default("--channels", type=WholeNumber(1, 1000), default=3, help="Number of channels.")
 @option_with_default("--seed", type=WholeNumber(), default=7, help="The same seed gives the same store.")
 def sandbox(port: int, payments: int, channels: int, seed: int) -> None:
