@@ -224,7 +224,8 @@ class RedisBackend(SharedBackend):
         with self._lock:
             self._jobs -= 1
             reports, self._reports = [report for report, _ in self._reports], []
-            is_needless = self._server.lost if request is not None else not (self._server.lost or reports)
+            is_lost = self._server.lost
+            is_needless = is_lost if request is not None else not (is_lost or reports or self._unsent)
         if is_needless:
             return None
         try:
@@ -265,6 +266,8 @@ class RedisBackend(SharedBackend):
             if self._server.lost and ended - begun < PATIENCE:
                 self._server.lost = False
                 self._log_shared_again()
+            if seen is not None and self._unsent and not self._jobs:
+                self._submit(None)  # granted without the server during this call
             return None if verdict is None else self._in_machine_time(verdict)
 
     def _mark_lost(self, why: str) -> None:

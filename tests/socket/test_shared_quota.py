@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from secrets import token_hex
+from typing import Any
 
 import anyio
 import pytest
@@ -194,6 +197,35 @@ async def test_lost_server_is_tried_again(server: RedisServer) -> None:
     assert not backend._server.lost
     other = backend_at(server, 4)
     assert [await gets_permit(other) for _ in range(2)] == [True, False]
+
+
+async def test_permit_while_the_server_is_tried_again(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A permit granted without the server while it is asked again counts for others, too."""
+    backend = backend_at(server, 4)
+    assert await gets_permit(backend)
+    backend._mark_lost("a cable was drawn")
+    backend._server.retry_at = math.inf
+    call, answered, granted = backend._server.call, threading.Event(), threading.Event()
+
+    def call_meanwhile(name: str, args: tuple[Any, ...]) -> Any:
+        reply = call(name, args)
+        answered.set()
+        assert granted.wait(10)
+        return reply
+
+    monkeypatch.setattr(backend._server, "call", call_meanwhile)
+    job = backend._submit(None)
+    assert await asyncio.to_thread(answered.wait, 10)
+    verdict = await backend.try_acquire(1, Priority.CALL, time.monotonic(), time.monotonic)
+    assert verdict is not None
+    assert verdict.key is not None
+    granted.set()
+    await asyncio.wrap_future(job)
+    await asyncio.wrap_future(backend._server.thread.submit(lambda: None))
+    other = backend_at(server, 4)
+    assert [await gets_permit(other) for _ in range(3)] == [True, True, False]
 
 
 async def test_hanging_server_is_abandoned(
