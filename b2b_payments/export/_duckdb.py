@@ -25,9 +25,9 @@ from b2b_payments.export._log import Log
 _PATIENCE, _PAUSE = 30.0, 0.1  # seconds to wait while another program has the file open
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _HASH_PARTS = 4
-_LEAST_MEMORY, _MEMORY, _SHARE_OF_LOG = 76 * 2**20, 18 * 2**20, 0.21
+_LEAST_MEMORY, _MEMORY, _SHARE_OF_LOG, _PER_SEGMENT = 76 * 2**20, 18 * 2**20, 0.21, 8
 """Bytes that one thread of DuckDB needs: `_MEMORY`, and for all rows' keys a share of the log's size, but no
-less than `_LEAST_MEMORY`."""
+less than `_LEAST_MEMORY`; and some times the size of the largest segment, which it reads as a whole."""
 _NO_MORE: Mapping[str, str] = {}
 _TYPES: Mapping[ColumnKind, str] = {
     ColumnKind.INTEGER: "BIGINT",
@@ -160,8 +160,9 @@ class DuckDBDatabase(FileDatabase):
         for table in reversed(tables):
             self.execute(f"DELETE FROM {self.schema}.{table.name}")  # noqa: S608
         # Without a limit, DuckDB would use most of the machine's memory as a cache.
-        size = sum(sum(log.files(part).values()) for part, _ in enumerate(tables))
-        memory = max(_LEAST_MEMORY, _MEMORY + int(size * _SHARE_OF_LOG))
+        sizes = [size for part, _ in enumerate(tables) for size in log.files(part).values()]
+        memory = max(_LEAST_MEMORY, _MEMORY + int(sum(sizes) * _SHARE_OF_LOG))
+        memory += _PER_SEGMENT * max(sizes, default=0)
         self.execute("RESET memory_limit" if careful else f"SET memory_limit = '{memory}B'")
         self.execute("SET threads = 1")
         self.execute("SET preserve_insertion_order = false")

@@ -237,7 +237,8 @@ def test_repeated_payment(tmp_path: Path, format_: str) -> None:
 @pytest.mark.parametrize("again", [1, 2])
 def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: int) -> None:
     """If the memory limit is too small for DuckDB, the limit is lifted."""
-    monkeypatch.setattr("b2b_payments.export._duckdb._MEMORY", 2**20)
+    for limit in ("_MEMORY", "_LEAST_MEMORY"):
+        monkeypatch.setattr(f"b2b_payments.export._duckdb.{limit}", 2**20)
     for _ in range(again):
         written(tmp_path / "p", "duckdb", ROWS)
     assert verify(tmp_path / "p").account.sums.whole.rows == 60
