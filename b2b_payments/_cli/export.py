@@ -235,7 +235,6 @@ def _print_summary(
 
 def _details_of(report: WalkReport) -> str:
     """Describe what a walk read and why it ended, in words."""
-
     return ", ".join(
         [
             str(report.ending),

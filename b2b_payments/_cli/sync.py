@@ -151,7 +151,6 @@ class _Syncs:
 
     async def _sync_round(self, client: PaymentsClient, store: Store, failed: FailedPolls) -> None:
         """Sync and print the result. Raises only errors that trying again later does not solve."""
-
         try:
             await self._sync(client, store)
         except B2BPaymentsError as error:

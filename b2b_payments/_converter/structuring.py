@@ -56,7 +56,6 @@ def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T
     return instances
 
 
-# A partial, since a function's frame would show its local variables in a traceback.
 structure_payment = partial(structure, Payment)
 
 
