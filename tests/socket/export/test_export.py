@@ -230,6 +230,14 @@ async def test_resume_with_another_query_or_version(change: dict[str, object], s
     assert sink.steps[-1] == "close False"
 
 
+async def _last_checkpoint(client: PaymentsClient, sink: _RecordingSink) -> Checkpoint:
+    """Export everything, and return the last checkpoint."""
+    await export(client.payments.list(), sink)
+    last = sink.checkpoints[-1]
+    assert last is not None
+    return last
+
+
 async def test_resume_from_a_walk_of_an_earlier_version() -> None:
     """An interrupted export whose walk has a checkpoint of an earlier version is refused for that reason."""
     sink = _RecordingSink()
@@ -237,9 +245,7 @@ async def test_resume_from_a_walk_of_an_earlier_version() -> None:
         Sandbox(payments=40) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
     ):
-        await export(client.payments.list(), sink)
-        last = sink.checkpoints[-1]
-        assert last is not None
+        last = await _last_checkpoint(client, sink)
         place = {name: last["walk"]["place"][name] for name in ("key", "closed", "resume_at", "ids")}
         walk = {name: last["walk"][name] for name in ("store", "query")} | {"version": 1, "place": place}
         sink.checkpoints.append({**last, "finished": False, "walk": walk})
@@ -270,9 +276,7 @@ async def test_resume_with_a_credential_of_another_store() -> None:
         Sandbox(payments=40) as sandbox,
         PaymentsClient(sandbox.auth, base_url=sandbox.base_url) as client,
     ):
-        await export(client.payments.list(), sink)
-        last = sink.checkpoints[-1]
-        assert last is not None
+        last = await _last_checkpoint(client, sink)
         account = {**last["account"], "store_hash": "another"}
         walk = client.payments.list().checkpoint()
         sink.checkpoints.append({**last, "finished": False, "walk": walk, "account": account})
