@@ -104,26 +104,29 @@ class Pager(ABC):
         """
 
     def __aiter__(self) -> AsyncIterator[Payment]:
-        return self._payments()
+        return aiter(self._payments())
 
-    def _payments(self) -> AsyncGenerator[Payment, None]:
+    def _payments(self) -> Iteration[Payment]:
         # Lazily: a payment that the caller has dropped is freed before the next one is built.
-        return _items(self.joined(decoded=decoded_page), JoinedPage.payments)
+        return self._iterate(JoinedPage.payments, decoded=decoded_page)
 
     def pages(self) -> Iteration[Page[Payment]]:
         """Return the payments page by page: `Page(items, offset, limit, total_count)`."""
-        joined = self.joined(decoded=decoded_page)
-        return Iteration(_each_page(joined, lambda page: _page(list(page.payments()), page)), joined.state)
+        return self._iterate(lambda page: [_page(list(page.payments()), page)], decoded=decoded_page)
 
     def raw(self) -> Iteration[dict[str, Any]]:
         """Return the service's own JSON objects one by one: cheaper, since nothing is converted."""
-        joined = self.joined()
-        return Iteration(_items(joined, lambda page: map(decode_row, page.raw())), joined.state)
+        return self._iterate(lambda page: map(decode_row, page.raw()))
 
     def raw_pages(self) -> Iteration[Page[dict[str, Any]]]:
         """Return the service's own JSON objects page by page: cheaper, since nothing is converted."""
-        joined = self.joined()
-        return Iteration(_each_page(joined, lambda page: _page(page.objects(), page)), joined.state)
+        return self._iterate(lambda page: [_page(page.objects(), page)])
+
+    def _iterate(
+        self, items: Callable[[JoinedPage], Iterable[Item]], *, decoded: DecodeRows = leave_undecoded
+    ) -> Iteration[Item]:
+        joined = self.joined(decoded=decoded)
+        return Iteration(_items(joined, items), joined.state)
 
     async def collect(self) -> list[Payment]:
         """Return all payments as one list, which has to fit into memory."""
@@ -175,16 +178,6 @@ async def _items(
             for item in items(page):
                 yield item
                 del item  # the traceback of the next one's error would show it
-    finally:
-        await pages.aclose()
-
-
-async def _each_page(
-    pages: Iteration[JoinedPage], convert: Callable[[JoinedPage], Item]
-) -> AsyncGenerator[Item, None]:
-    try:
-        async for page in pages:
-            yield convert(page)
     finally:
         await pages.aclose()
 

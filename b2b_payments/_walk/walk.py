@@ -24,7 +24,7 @@ from b2b_payments._walk.pager import Iteration, Pager
 from b2b_payments._walk.period import Period
 from b2b_payments._walk.prefetch import ConcurrencyLimiter, Prefetcher
 from b2b_payments._walk.proof import Ends
-from b2b_payments._walk.reader import JoinedPage, OffsetPlanner, Reader
+from b2b_payments._walk.reader import JoinedPage, Reader
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.search import MAX_READS, Search, Start
 from b2b_payments._walk.service_limits import ServiceLimits
@@ -158,14 +158,11 @@ class Walk(Pager):
         if bounds is not None and bounds.stop is not None:
             # Pages beyond the period's end are wasted. The less the search has cost, the more may be wasted.
             ahead = min(ahead, max(2, MAX_READS - search.reads))
-        prefetcher = Prefetcher(limiter, source.read, ahead)
-        planner = OffsetPlanner(self._page_size)
+        prefetcher = Prefetcher(limiter, source.read, ends, max_pages=ahead, page_size=self._page_size)
         events = walker.caller.events
-        pages = Reader(prefetcher, ends, planner, report, events, self._origin, source.exists).pages(
-            start.first
-        )
+        reader = Reader(prefetcher, ends, report, events, self._origin, source.exists, start.first)
         try:
-            async for page in pages:
+            while (page := await reader.next()) is not None:
                 yield page
                 state.checkpoint = page.checkpoint
                 walker.tasks.require_home()
@@ -174,7 +171,6 @@ class Walk(Pager):
             raise
         finally:
             walker.tasks.run_at_home(prefetcher.drop)
-            await pages.aclose()
         if (refusal := source.refusal) is not None and not report.complete:
             if report.exact:
                 raise refusal

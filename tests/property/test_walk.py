@@ -15,7 +15,7 @@ from b2b_payments._walk.checkpoint import Origin
 from b2b_payments._walk.page import Order
 from b2b_payments._walk.prefetch import ConcurrencyLimiter, Prefetcher
 from b2b_payments._walk.proof import Ends
-from b2b_payments._walk.reader import OffsetPlanner, Reader
+from b2b_payments._walk.reader import Reader
 from b2b_payments._walk.report import WalkReport
 from b2b_payments._walk.service_limits import Totals
 from b2b_payments.events import Events
@@ -26,18 +26,24 @@ ORIGIN = Origin("a store", "")
 ASCENDING = Order("created_at", False)
 
 
+def prefetching(
+    listed: ChangingList, ends: Ends, limiter: ConcurrencyLimiter, concurrency: int
+) -> Prefetcher:
+    """Return a prefetcher of the list's pages, as a walk makes it."""
+    max_pages = 2 * concurrency - 1
+    return Prefetcher(limiter, listed.read, ends, max_pages=max_pages, page_size=listed.page_size)
+
+
 async def walk(listed: ChangingList, *, concurrency: int) -> tuple[list[int], WalkReport]:
     """Walk over the list. Returns the ids in the order delivered, and the report."""
     tasks = Tasks()
     await tasks.start()
     report, ends = WalkReport(), Ends(listed.order, Totals())
-    prefetcher = Prefetcher(ConcurrencyLimiter(tasks, concurrency), listed.read, 2 * concurrency - 1)
+    prefetcher = prefetching(listed, ends, ConcurrencyLimiter(tasks, concurrency), concurrency)
+    reader = Reader(prefetcher, ends, report, Events(), ORIGIN, listed.is_there)
     ids: list[int] = []
     try:
-        reader = Reader(
-            prefetcher, ends, OffsetPlanner(listed.page_size), report, Events(), ORIGIN, listed.is_there
-        )
-        async for page in reader.pages():
+        while (page := await reader.next()) is not None:
             ids += [page.listing.heads[place].id for place in page.places]
     finally:
         prefetcher.drop()
@@ -114,13 +120,12 @@ async def pages_of(
     """Walk up to `max_pages` pages. Returns the ids, the last checkpoint, and whether the walk is over."""
     tasks = Tasks()
     await tasks.start()
-    prefetcher = Prefetcher(ConcurrencyLimiter(tasks, concurrency), listed.read, 2 * concurrency - 1)
-    planner = OffsetPlanner(listed.page_size)
-    pages = Reader(prefetcher, ends, planner, WalkReport(), Events(), ORIGIN, listed.is_there).pages()
+    prefetcher = prefetching(listed, ends, ConcurrencyLimiter(tasks, concurrency), concurrency)
+    reader = Reader(prefetcher, ends, WalkReport(), Events(), ORIGIN, listed.is_there)
     ids: list[int] = []
     checkpoint: Any = None
     try:
-        async for page in pages:
+        while (page := await reader.next()) is not None:
             ids += [page.listing.heads[place].id for place in page.places]
             checkpoint = page.checkpoint
             max_pages -= 1
@@ -129,7 +134,6 @@ async def pages_of(
         return ids, checkpoint, True
     finally:
         prefetcher.drop()
-        await pages.aclose()
         await tasks.stop()
 
 
