@@ -89,9 +89,10 @@ class Sent:
 
 @frozen
 class Caller:
-    """Makes the calls of one client.
+    """Makes the calls of a client, or of one of its walks or writes.
 
-    `timeout` applies to one attempt, `deadline` to a whole call, waits included; both are in seconds.
+    `timeout` applies to one attempt, `deadline` to a whole call, waits included; both are in seconds. If
+    `until` is set, all calls together have to end by that time. `tally` counts their attempts and waits.
     """
 
     transport: Transport
@@ -103,53 +104,38 @@ class Caller:
     events: Events
     chance: Callable[[], float] = random.random  # noqa: S311 - for jitter, not for secrets
     recovery: Recovery = attrs.field(factory=Recovery)
-    answered: set[str] = attrs.field(factory=set, init=False)
+    answered: set[str] = attrs.field(factory=set)
     """The endpoints (`Request.call`) of reads that have succeeded."""
+    priority: Priority = Priority.CALL
+    until: float | None = None
+    tally: Tally = attrs.field(factory=Spent)
 
     @property
     def mixups(self) -> MixUps:
         """What this client has learned about mixed-up answers."""
         return self.transport.mixups
 
-    def until(self) -> float | None:
-        """Return the time by which a call or walk that begins now has to end, None without a deadline.
+    def timed(self) -> Caller:
+        """Return the caller of a walk or write that begins now: its calls share one deadline.
 
         Raises ConfigurationError if the client is not open, or not usable from here.
         """
         self.transport.require_open()
-        return None if self.deadline is None else anyio.current_time() + self.deadline
+        if self.deadline is None or self.until is not None:
+            return self
+        return attrs.evolve(self, until=anyio.current_time() + self.deadline)
 
-    async def call(
-        self, request: Request, *, until: float | None = None, sent: Sent | None = None
-    ) -> Envelope:
-        """Send a request that somebody waits for, and return the answer's envelope. Raises as `read` does."""
-        return await self.read(request, read_envelope, until=until, sent=sent)
+    async def call(self, request: Request, *, sent: Sent | None = None) -> Envelope:
+        """Send a request, and return the answer's envelope. Raises as `read` does."""
+        return await self.read(request, read_envelope, sent=sent)
 
-    async def read(
-        self,
-        request: Request,
-        reader: Reader[T],
-        *,
-        priority: Priority = Priority.CALL,
-        until: float | None = None,
-        tally: Tally | None = None,
-        sent: Sent | None = None,
-    ) -> T:
+    async def read(self, request: Request, reader: Reader[T], *, sent: Sent | None = None) -> T:
         """Send a request until it succeeds or must not be sent again. Returns what `reader` returns.
 
         An unreadable answer is a failure like any other: a GET is sent again. Raises the last attempt's
-        error. Attempts and waits are added to `tally`; `sent` records whether a write's outcome is unknown.
+        error. `sent` records whether a write's outcome is unknown.
         """
-        deadline = self.until()
-        call = _Call(
-            caller=self,
-            reader=reader,
-            check=self.mixups.check_for(request),
-            priority=priority,
-            until=deadline if until is None else until,
-            tally=tally or Spent(),
-            sent=sent or Sent(),
-        )
+        call = _Call(self.timed(), reader, self.mixups.check_for(request), sent or Sent())
         begun = anyio.current_time()
         self.events.emit(CallStarted(request.call, call.id))
         error: str | None = None
@@ -180,9 +166,6 @@ class _Call(Generic[T]):
     caller: Caller
     reader: Reader[T]
     check: AnswerCheck
-    priority: Priority
-    until: float | None
-    tally: Tally
     sent: Sent
     id: int = attrs.field(factory=lambda: next(_call_ids))
     renewed: bool = False
@@ -190,7 +173,7 @@ class _Call(Generic[T]):
     failures: Failures | None = None  # only for a page, which nobody waits for
 
     def __attrs_post_init__(self) -> None:
-        if self.priority is Priority.PAGE:
+        if self.caller.priority is Priority.PAGE:
             self.failures = Failures()
 
     async def answer(self) -> T:
@@ -205,8 +188,8 @@ class _Call(Generic[T]):
             await self._wait_until_alone(permit)
             with self.caller.mixups.in_flight.track(self.check.request):
                 attempt = _Attempt(self.check.request, number, credential.headers(), permit)
-                self.tally.requests += 1
-                self.tally.waited += permit.waited if permit is not None else 0.0
+                self.caller.tally.requests += 1
+                self.caller.tally.waited += permit.waited if permit is not None else 0.0
                 try:
                     return await self._send(attempt)
                 except B2BPaymentsError as error:
@@ -218,7 +201,7 @@ class _Call(Generic[T]):
         """Wait until no request is in flight whose answer could be mistaken for this one's."""
         # After acquiring the permit: a request that waits long for its permit must not hold others back.
         try:
-            await self.caller.mixups.in_flight.wait_until_alone(self.check.request, self.until)
+            await self.caller.mixups.in_flight.wait_until_alone(self.check.request, self.caller.until)
         except BaseException:
             self.caller.quota.release(permit)
             raise
@@ -269,7 +252,7 @@ class _Call(Generic[T]):
             attempt.request.effect,
             outcome,
             count,
-            remaining=None if self.until is None else self.until - now,
+            remaining=None if caller.until is None else caller.until - now,
             asked=asked,
             random=caller.chance,
             failing_for=failing_for,
@@ -300,7 +283,7 @@ class _Call(Generic[T]):
         Returns False if the deadline or the policy's patience ends before.
         """
         due, caller = failed_at + delay, self.caller
-        with anyio.CancelScope(deadline=math.inf if self.until is None else self.until):
+        with anyio.CancelScope(deadline=math.inf if caller.until is None else caller.until):
             since = caller.recovery.sent
             if await caller.recovery.wait(self.id, since):
                 now = anyio.current_time()
@@ -314,7 +297,7 @@ class _Call(Generic[T]):
         return False
 
     async def _acquire_permit(self) -> Permit | None:
-        events, request = self.caller.events, self.check.request
+        caller, events, request = self.caller, self.caller.events, self.check.request
         began: float | None = None
 
         def on_wait(seconds: float, reason: WaitReason) -> None:
@@ -323,7 +306,7 @@ class _Call(Generic[T]):
             events.emit(QuotaWait(seconds, str(reason.value), self.id))
 
         try:
-            permit = await self.caller.quota.acquire(self.priority, until=self.until, on_wait=on_wait)
+            permit = await caller.quota.acquire(caller.priority, until=caller.until, on_wait=on_wait)
         finally:
             if began is not None:
                 events.emit(QuotaWaitEnded(anyio.current_time() - began, self.id))
@@ -343,8 +326,8 @@ class _Call(Generic[T]):
 
     def _time_limit(self) -> float:
         """Return how many seconds one step may take: the timeout, or less if the deadline is nearer."""
-        timeout = self.caller.timeout
-        return timeout if self.until is None else min(timeout, self.until - anyio.current_time())
+        timeout, until = self.caller.timeout, self.caller.until
+        return timeout if until is None else min(timeout, until - anyio.current_time())
 
     async def _send(self, attempt: _Attempt) -> T:
         """Make one attempt: send the request, and read its answer."""

@@ -21,9 +21,8 @@ from b2b_payments._errors import ConfigurationError, shown
 from b2b_payments._printable import repr_when_incomplete, unset_field
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.response import Response
-from b2b_payments._quota import Quota, StoreQuota
+from b2b_payments._quota import Priority, Quota, StoreQuota
 from b2b_payments._resources.channels import Channels
-from b2b_payments._resources.endpoint import answer_to
 from b2b_payments._resources.payments import Payments
 from b2b_payments._resources.writes import Writes
 from b2b_payments._retry import RetryPolicy
@@ -136,18 +135,22 @@ class PaymentsClient:
             events=Events(on_event),
             **_options(timeout=timeout, deadline=deadline, retry=retry),
         )
-        store = f"{self._transport.base_url} {auth.name}".strip()
-        self._assemble(caller, Walker(caller, ServiceLimits(), self._tasks, store), Writes(caller, store))
+        self._assemble(caller, ServiceLimits(), {})
 
     def _assemble(
-        self, caller: Caller, walker: Walker, writes: Writes, parent: PaymentsClient | None = None
+        self,
+        caller: Caller,
+        learned: ServiceLimits,
+        known: dict[int, None],
+        parent: PaymentsClient | None = None,
     ) -> None:
+        store = f"{self._transport.base_url} {self._auth.name}".strip()
         self._caller = caller
-        self._walker = walker
-        self._writes = writes
+        self._walker = Walker(attrs.evolve(caller, priority=Priority.PAGE), learned, self._tasks, store)
+        self._writes = Writes(caller, store, known)
         self._parent = parent  # the client that owns the session and tasks, if it is another one
         self._open = False
-        self.payments: Payments = Payments(walker, writes)
+        self.payments: Payments = Payments(self._walker, self._writes)
         self.channels: Channels = Channels(caller)
 
     @classmethod
@@ -169,13 +172,8 @@ class PaymentsClient:
         current = {name: getattr(self._caller, name) for name in Options.__annotations__}
         caller = attrs.evolve(self._caller, **_options(**{**current, **options}))
         other = copy.copy(self)
-        PaymentsClient._assemble(
-            other,
-            caller,
-            attrs.evolve(self._walker, caller=caller),
-            attrs.evolve(self._writes, caller=caller),
-            parent=self._parent or self,
-        )
+        learned, known, parent = self._walker.learned, self._writes.known, self._parent or self
+        PaymentsClient._assemble(other, caller, learned, known, parent)
         return other
 
     async def request(
@@ -189,7 +187,7 @@ class PaymentsClient:
         Raises ConfigurationError for a request that cannot be sent, APIError, TransportError,
         ResponseDecodeError, and OutcomeUnknownError if a write's outcome is unknown.
         """
-        return await answer_to(requests.any_endpoint(method, path, params, json), self._writes)
+        return await self._writes.answer_to(requests.any_endpoint(method, path, params, json))
 
     async def ping(self) -> None:
         """Request one payment, without retries: for health checks.

@@ -47,7 +47,8 @@ async def examine(auth: Auth, others: Sequence[Auth], settings: Mapping[str, Any
                 client = PaymentsClient(auth, **{**settings, "retry": RetryPolicy(attempts=2)})
                 clients[id(auth)] = await stack.enter_async_context(client)
             caller = clients[id(auth)]._caller  # noqa: SLF001 - it sends requests that the client does not offer
-            observation = evidence.by_name[question.name] = await _ask(caller, question, tally)
+            observation = await _ask(attrs.evolve(caller, tally=tally), question)
+            evidence.by_name[question.name] = observation
             evidence.requests = tally.requests
             try:
                 question = questions.send(observation)
@@ -55,7 +56,8 @@ async def examine(auth: Auth, others: Sequence[Auth], settings: Mapping[str, Any
                 return evidence
 
 
-async def _ask(caller: Caller, question: Question, tally: Spent) -> Observation:
+async def _ask(caller: Caller, question: Question) -> Observation:
+    tally = caller.tally
     if tally.requests + _MAX_PER_QUESTION > MAX_REQUESTS:
         return Observation(question, failure=NotSentError("The limit of requests was reached."))
     answers: list[tuple[Answer, datetime, float]] = []
@@ -63,7 +65,7 @@ async def _ask(caller: Caller, question: Question, tally: Spent) -> Observation:
     failure: B2BPaymentsError | None = None
     envelope = Envelope(None, {})
     try:
-        envelope = await caller.read(question.request, partial(_record, answers), tally=tally)
+        envelope = await caller.read(question.request, partial(_record, answers))
     except B2BPaymentsError as error:
         failure = error.with_traceback(None)
     pagination = envelope.meta.get("pagination")

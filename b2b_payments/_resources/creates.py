@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import attrs
 
-from b2b_payments._call import Sent
+from b2b_payments._call import Caller, Sent
 from b2b_payments._converter import structure_payment
 from b2b_payments._errors import (
     AnswerMismatchError,
@@ -32,13 +32,12 @@ from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.answer import read_payment_id
 from b2b_payments._protocol.query import PaymentQuery
 from b2b_payments._protocol.request import Request
-from b2b_payments._quota import Priority
 from b2b_payments._resources.particulars import Particulars
 from b2b_payments._resources.turns import LAG, TURNS, Key, LatestCreate
-from b2b_payments._resources.writes import Writes
+from b2b_payments._resources.writes import Writes, is_gone, read_payment
 from b2b_payments._retry import Effect, Outcome
 from b2b_payments._walk.page import PageRequest
-from b2b_payments._walk.source import MAX_ROWS
+from b2b_payments._walk.source import MAX_ROWS, Source
 from b2b_payments._walk.walk import Walk, Walker
 
 _CLOCK_TOLERANCE = 900.0
@@ -89,14 +88,22 @@ class _Create:
 
 @frozen
 class Creates:
-    """The creates of one client."""
+    """The requests of one create: they share its deadline, and go before the pages of walks."""
 
     _writes: Writes
     _walker: Walker
 
+    @classmethod
+    def begin(cls, writes: Writes, walker: Walker) -> Creates:
+        """Begin a create. Raises ConfigurationError if the client is not open, or not usable from here."""
+        return cls(writes, attrs.evolve(walker, caller=writes.caller.timed()))
+
+    @property
+    def _caller(self) -> Caller:
+        return self._walker.caller
+
     async def create_offline(self, body: Mapping[str, Any], *, unless_exists: bool = False) -> int:
         """Create a payment and return its id; with `unless_exists`, that of an equal existing payment."""
-        until = self._writes.caller.until()  # first, since it raises if the client cannot be used here
         called_at, create = anyio.current_time(), _Create(body)
         if unless_exists and not any(map(str.isalnum, create.external_id or "")):
             raise ConfigurationError(
@@ -104,20 +111,20 @@ class Creates:
                 "digit, so that the search can find it."
             )
         if create.external_id is None:
-            return await self._send(create, Sent(), until)
+            return await self._send(create, Sent())
         key = self._key(create.external_id)
-        async with TURNS.turn(key, until):
-            if unless_exists and (match := await self._existing(key, create, called_at, until)) is not None:
+        async with TURNS.turn(key, self._caller.until):
+            if unless_exists and (match := await self._existing(key, create, called_at)) is not None:
                 return match
             sent = Sent()
             try:
-                return self._remember(key, await self._send(create, sent, until), create.particulars)
+                return self._remember(key, await self._send(create, sent), create.particulars)
             except BaseException as error:
                 if sent.maybe_done:
                     self._remember_unknown(key, create, searched=isinstance(error, OutcomeUnknownError))
                 raise
 
-    async def settle(self, error: OutcomeUnknownError, until: float | None) -> int | None:
+    async def settle(self, error: OutcomeUnknownError) -> int | None:
         """Search again for the payment of a create with unknown outcome; None if no list shows it."""
         create = _Create(error.write["body"], error.write["begun"])
         if create.external_id is None:
@@ -125,15 +132,15 @@ class Creates:
                 "The create had no external_id to search for; compare the payments created since then with "
                 "`error.look_for`."
             )
-        rows, ending = await self._search(create.external_id, until)
+        rows, ending = await self._search(create.external_id)
         for row in reversed(rows):
-            payment = await self._with_id(int(row["id"]), create.external_id, until, row)
+            payment = await self._with_id(int(row["id"]), create.external_id, row)
             if payment is not None and create.is_shown_by(payment):
                 return self._remember(self._key(create.external_id), payment.id, create.particulars)
         _require_complete(ending)
         return None
 
-    async def _existing(self, key: Key, create: _Create, called_at: float, until: float | None) -> int | None:
+    async def _existing(self, key: Key, create: _Create, called_at: float) -> int | None:
         """Return the id of an equal existing payment; None if there is none.
 
         Raises ExternalIdTakenError if a different payment has the external id, and OutcomeUnknownError if the
@@ -146,7 +153,7 @@ class Creates:
         holders: dict[int, Particulars] = {}
         ending: str | None = None
         if not is_fresh:
-            holders, ending = await self._holders(key[1], known, create, until)
+            holders, ending = await self._holders(key[1], known, create)
         elif latest is not None and known is not None:
             holders = {known: latest.particulars}
         for payment_id, particulars in holders.items():
@@ -163,48 +170,45 @@ class Creates:
         return None
 
     async def _holders(
-        self, external_id: str, known: int | None, create: _Create, until: float | None
+        self, external_id: str, known: int | None, create: _Create
     ) -> tuple[dict[int, Particulars], str | None]:
         """Return the payments that have an external id, oldest first, and why some may be missing, else None.
 
         If the `known` payment matches the create, no search is made.
         """
         holders: dict[int, Particulars] = {}
-        if known is not None and (payment := await self._with_id(known, external_id, until)) is not None:
+        if known is not None and (payment := await self._with_id(known, external_id)) is not None:
             holders[known] = Particulars.of(payment)
             if holders[known] == create.particulars:
                 return holders, None
-        rows, ending = await self._search(external_id, until)
+        rows, ending = await self._search(external_id)
         for row in rows:
-            payment = await self._with_id(int(row["id"]), external_id, until, row)
+            payment = await self._with_id(int(row["id"]), external_id, row)
             if payment is not None:
                 holders[payment.id] = Particulars.of(payment)
         return holders, ending
 
-    async def _search(
-        self, external_id: str, until: float | None
-    ) -> tuple[Sequence[dict[str, Any]], str | None]:
+    async def _search(self, external_id: str) -> tuple[Sequence[dict[str, Any]], str | None]:
         """Return the rows with exactly this external id, and why some may be missing, else None.
 
         The service's search also finds similar ids.
         """
-        walker = attrs.evolve(self._walker, priority=Priority.CALL, until=until)
-        async with aclosing(Walk(walker, _query_for(external_id)).raw_pages()) as pages:
+        async with aclosing(Walk(self._walker, _query_for(external_id)).raw_pages()) as pages:
             rows = [row async for page in pages for row in page.items if _has_external_id(row, external_id)]
         report = pages.report
         return rows, None if report.complete else report.ending
 
     async def _with_id(
-        self, payment_id: int, external_id: str, until: float | None, row: Mapping[str, Any] | None = None
+        self, payment_id: int, external_id: str, row: Mapping[str, Any] | None = None
     ) -> Payment | None:
         """Return a payment if it still has this external id: the list's `row` may lag, GET by id does not."""
-        payment = await self._writes.read(payment_id, until)
-        if payment is None and row is not None and not await self._writes.is_gone(payment_id, until):
+        payment = await read_payment(self._caller, payment_id)
+        if payment is None and row is not None and not await is_gone(self._caller, payment_id):
             payment = structure_payment(row)  # a missing scope shows as 404, too [seen]
         return payment if payment is not None and payment.external_id == external_id else None
 
     def _key(self, external_id: str) -> Key:
-        return self._writes.caller.quota.store, external_id
+        return self._caller.quota.store, external_id
 
     @staticmethod
     def _remember(key: Key, payment_id: int, particulars: Particulars) -> int:
@@ -226,7 +230,7 @@ class Creates:
         )
         return self._writes.unknown_outcome(create.request, create.look_for, why, begun=latest.begun)
 
-    async def _send(self, create: _Create, sent: Sent, until: float | None) -> int:
+    async def _send(self, create: _Create, sent: Sent) -> int:
         """Send a create and return the new id; after a lost answer, search for it by its external id.
 
         The answer is accepted if it names a payment that is new to this client. If answers were mixed up
@@ -235,8 +239,8 @@ class Creates:
         writes, request = self._writes, create.request
         with writes.note_cancellation(request, create.look_for, sent):
             try:
-                payment_id = read_payment_id(await writes.caller.call(request, until=until, sent=sent))
-                if await self._is_new(payment_id, create, until):
+                payment_id = read_payment_id(await self._caller.call(request, sent=sent))
+                if await self._is_new(payment_id, create):
                     return writes.remember(payment_id)
                 failure: B2BPaymentsError = AnswerMismatchError(
                     "the answer names a payment other than the one created.", paths=["$.data.paymentId"]
@@ -246,37 +250,37 @@ class Creates:
                     raise
                 failure = error
             external_id = create.external_id
-            found_id = None if external_id is None else await self._search_new(create, external_id, until)
+            found_id = None if external_id is None else await self._search_new(create, external_id)
         if found_id is None:
             raise writes.unknown_outcome(request, create.look_for, failure.message, begun=create.begun)
         return writes.remember(found_id)
 
-    async def _is_new(self, payment_id: int, create: _Create, until: float | None) -> bool:
+    async def _is_new(self, payment_id: int, create: _Create) -> bool:
         """Whether a create's answer names the payment that it created, as far as this client can tell."""
-        mixups = self._writes.caller.mixups
+        mixups = self._caller.mixups
         if payment_id in self._writes.known:
             mixups.record()
             return False
         if not mixups.recent:
             return True
         try:
-            payment = await self._writes.read(payment_id, until)
+            payment = await read_payment(self._caller, payment_id)
         except B2BPaymentsError:
             return False
         return payment is not None and create.is_shown_by(payment)
 
-    async def _search_new(self, create: _Create, external_id: str, until: float | None) -> int | None:
+    async def _search_new(self, create: _Create, external_id: str) -> int | None:
         """Search for the payment just sent, several times with growing delays, since lists may lag."""
-        caller, attempt = self._writes.caller, 0
+        caller, attempt = self._caller, 0
         while True:
             attempt += 1
             try:
-                payment_id = await self._find_new(create, external_id, until)
+                payment_id = await self._find_new(create, external_id)
             except B2BPaymentsError:
                 return None
             if payment_id is not None:
                 return payment_id
-            remaining = None if until is None else until - anyio.current_time()
+            remaining = None if caller.until is None else caller.until - anyio.current_time()
             delay = caller.retry.delay(
                 Effect.READ, Outcome.AMBIGUOUS, attempt, remaining=remaining, asked=None, random=caller.chance
             )
@@ -284,10 +288,10 @@ class Creates:
                 return None
             await anyio.sleep(delay)
 
-    async def _find_new(self, create: _Create, external_id: str, until: float | None) -> int | None:
+    async def _find_new(self, create: _Create, external_id: str) -> int | None:
         """Return the id of the payment just sent, reading the list newest first; None if it is not there."""
-        walker = attrs.evolve(self._walker, priority=Priority.CALL, until=until)
-        source = walker.source(_query_for(external_id, OrderBy.DESC), MAX_ROWS)
+        query = _query_for(external_id, OrderBy.DESC)
+        source = Source(self._caller, self._walker.learned, query, MAX_ROWS)
         offset = 0
         before: Sequence[int] = ()
         while True:

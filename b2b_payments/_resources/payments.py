@@ -206,7 +206,7 @@ class Payments:
 
     async def get(self, payment_id: int) -> Payment:
         """Return one payment. Raises NotFoundError if it does not exist, or the credential may not see it."""
-        return await read(self._walker.caller, requests.get_payment(payment_id), structure_payment)
+        return await read(self._writes.caller, requests.get_payment(payment_id), structure_payment)
 
     async def look_up(self, payment_id: int, *, tally: Tally | None = None) -> dict[str, Any] | None:
         """Return one payment as the service's own JSON object; None if it does not exist.
@@ -219,7 +219,8 @@ class Payments:
 
     async def look_up_text(self, payment_id: int, *, tally: Tally | None = None) -> bytes | None:
         """Return one payment's JSON as the service wrote it. Otherwise like `look_up`."""
-        return await look_up(self._walker.caller, payment_id, tally=tally)
+        caller = self._walker.caller if tally is None else attrs.evolve(self._walker.caller, tally=tally)
+        return await look_up(caller, payment_id)
 
     @property
     def recently_mixed_up(self) -> bool:
@@ -242,7 +243,7 @@ class Payments:
         Raises NotFoundError if the payment does not exist.
         """
         request = requests.get_operations(payment_id)
-        return await read(self._walker.caller, request, partial(structure, PaymentOperations))
+        return await read(self._writes.caller, request, partial(structure, PaymentOperations))
 
     async def perform_operation(self, payment_id: int, operation: Operation | int) -> None:
         """Carry out an operation, at most once.
@@ -266,7 +267,7 @@ class Payments:
         Raises NotFoundError if the payment does not exist.
         """
         request = requests.get_transactions(payment_id)
-        return await read(self._walker.caller, request, partial(structure_list, Transaction))
+        return await read(self._writes.caller, request, partial(structure_list, Transaction))
 
     async def create_offline(self, payment: OfflinePayment, *, unless_exists: bool = False) -> int:
         """Record an offline payment, at most once, and return its id.
@@ -291,8 +292,10 @@ class Payments:
         PaginationError if the search cannot be read to its end, and OutcomeUnknownError (nothing is sent)
         while the outcome of this process's earlier create is unknown and the lists may still lag.
         """
-        creates = Creates(self._writes, self._walker)
-        return await creates.create_offline(offline_payment_body(payment), unless_exists=unless_exists)
+        body = offline_payment_body(payment)
+        return await Creates.begin(self._writes, self._walker).create_offline(
+            body, unless_exists=unless_exists
+        )
 
     async def settle(self, error: OutcomeUnknownError) -> int | None:
         """Check again whether a write was carried out: return the payment's id if it was, else None.
@@ -323,9 +326,8 @@ class Payments:
                 f"The write was sent to {write['store']}, but this client is for {self._walker.store}: "
                 "settle it with a client for the same store."
             )
-        until = self._walker.caller.until()
-        creates = Creates(self._writes, self._walker)
-        return await (self._writes if write["id"] else creates).settle(error, until)
+        creates = Creates.begin(self._writes, self._walker)
+        return await (self._writes if write["id"] else creates).settle(error)
 
     async def update_offline(self, payment_id: int, payment: OfflinePayment) -> int:
         """Replace an offline payment, and return its id. Fields that are None get their defaults [doc].

@@ -24,7 +24,7 @@ from b2b_payments._printable import frozen
 from b2b_payments._protocol import request as requests
 from b2b_payments._protocol.json import decode_part
 from b2b_payments._protocol.request import Request
-from b2b_payments._quota import Priority
+from b2b_payments._protocol.response import Response, read_response
 from b2b_payments._retry import Effect, Outcome, outcome_of
 from b2b_payments._walk.source import look_up, lookups_work
 from b2b_payments.events import WriteInterrupted
@@ -72,14 +72,29 @@ class Writes:
         await self._write(request, payment_id, always_shows=False)
         return payment_id
 
-    async def settle(self, error: OutcomeUnknownError, until: float | None) -> int | None:
+    async def answer_to(self, request: Request) -> Response:
+        """Send a request to any endpoint, and return its answer.
+
+        Raises OutcomeUnknownError for a write whose outcome is unknown: this library cannot check it.
+        """
+        sent, look_for = Sent(), {"path": request.path}
+        with self.note_cancellation(request, look_for, sent):
+            try:
+                return await self.caller.read(request, read_response, sent=sent)
+            except B2BPaymentsError as error:
+                if request.effect is Effect.READ or not sent.maybe_done:
+                    raise
+                failure = error
+        raise self.unknown_outcome(request, look_for, failure.message)
+
+    async def settle(self, error: OutcomeUnknownError) -> int | None:
         """Check a write again: return the payment's id if it shows the write, None if it does not.
 
         Raises the error if the payment cannot show it.
         """
-        payment_id, body = error.write["id"], error.write["body"]
-        payment = await self.read(payment_id, until)
-        if payment is None and not await self.is_gone(payment_id, until):
+        caller, payment_id, body = self.caller.timed(), error.write["id"], error.write["body"]
+        payment = await read_payment(caller, payment_id)
+        if payment is None and not await is_gone(caller, payment_id):
             raise error
         done = _JUDGES[error.write["call"]](payment, body)
         if done is None:
@@ -121,11 +136,10 @@ class Writes:
         changes besides. `look_for` is what the error says to look for, beside the id.
         """
         look_for = {"id": payment_id, **(look_for or {})}
-        until = self.caller.until()
-        sent = Sent()
+        caller, sent = self.caller.timed(), Sent()
         with self.note_cancellation(request, look_for, sent):
             try:
-                await self.caller.call(request, until=until, sent=sent)
+                await caller.call(request, sent=sent)
             except B2BPaymentsError as error:
                 if not sent.maybe_done:
                     raise
@@ -133,8 +147,8 @@ class Writes:
             else:
                 return
             try:
-                payment = await self.read(payment_id, until)
-                was_read = payment is not None or await self.is_gone(payment_id, until)
+                payment = await read_payment(caller, payment_id)
+                was_read = payment is not None or await is_gone(caller, payment_id)
             except B2BPaymentsError:
                 was_read = False
         if not was_read:
@@ -150,20 +164,6 @@ class Writes:
         if refused and would_show and not shows:
             raise failure
         raise self.unknown_outcome(request, look_for, failure.message)
-
-    async def read(self, payment_id: int, until: float | None) -> Payment | None:
-        """Return the payment; None if the service says that it does not exist."""
-        row = await look_up(self.caller, payment_id, priority=Priority.CALL, until=until)
-        return None if row is None else structure_payment(decode_part(row))
-
-    async def is_gone(self, payment_id: int, until: float | None) -> bool:
-        """Whether a payment whose read returned 404 is gone.
-
-        A missing scope shows as 404, too [seen], so another payment from the list must be readable by its id.
-        Then this one is read again, since a 404 does not name its payment and may belong to another request.
-        """
-        can_read = await lookups_work(self.caller, payment_id, priority=Priority.CALL, until=until)
-        return can_read and await self.read(payment_id, until) is None
 
     def unknown_outcome(
         self,
@@ -191,6 +191,21 @@ class Writes:
             look_for=look_for,
             write=write if request.call.startswith("payments.") else None,
         )
+
+
+async def read_payment(caller: Caller, payment_id: int) -> Payment | None:
+    """Return the payment; None if the service says that it does not exist."""
+    row = await look_up(caller, payment_id)
+    return None if row is None else structure_payment(decode_part(row))
+
+
+async def is_gone(caller: Caller, payment_id: int) -> bool:
+    """Whether a payment whose read returned 404 is gone.
+
+    A missing scope shows as 404, too [seen], so another payment from the list must be readable by its id.
+    Then this one is read again, since a 404 does not name its payment and may belong to another request.
+    """
+    return await lookups_work(caller, payment_id) and await read_payment(caller, payment_id) is None
 
 
 def _body_of(request: Request) -> Any:

@@ -8,7 +8,7 @@ from functools import partial
 
 import attrs
 
-from b2b_payments._call import Caller, Spent, Tally
+from b2b_payments._call import Caller
 from b2b_payments._errors import (
     APIError,
     BadRequestError,
@@ -25,7 +25,6 @@ from b2b_payments._protocol.listing import Decode, DecodeRows, Listing, leave_un
 from b2b_payments._protocol.lookup import read_lookup
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery, has_left
 from b2b_payments._protocol.request import get_payment, list_payments
-from b2b_payments._quota import Priority
 from b2b_payments._walk.channels import EncodingTrials
 from b2b_payments._walk.page import LookupResult, Order, PageRequest, SortedPage, keyed, refused_page
 from b2b_payments._walk.service_limits import ServiceLimits
@@ -37,15 +36,12 @@ _A_FEW_ROWS = PaymentQuery().pairs(offset=0, limit=5, encoding=ChannelEncoding.R
 
 @define
 class Source:
-    """Reads pages for one walk. `decoded` decodes their rows, as in `read_listing`."""
+    """Reads pages for one walk, whose calls `caller` makes. `decoded` decodes their rows."""
 
     caller: Caller
     learned: ServiceLimits
     query: PaymentQuery
     page_size: int
-    until: float | None
-    tally: Tally = attrs.field(factory=Spent)
-    priority: Priority = Priority.PAGE
     reuse: bool = True
     decoded: DecodeRows = leave_undecoded
     order: Order = attrs.field(init=False)
@@ -53,12 +49,10 @@ class Source:
     """The latest refusal of an offset above 0; pages from the other end may still complete the walk."""
     _was_answered: bool = attrs.field(default=False, init=False)
     _compared: set[ChannelEncoding] = attrs.field(factory=set, init=False)
-    _encoding_is_tried: bool = attrs.field(init=False)
     _lookups_work: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.order = Order.of(self.query.sort_by, self.query.order_by)
-        self._encoding_is_tried = not self._has_several_channels
 
     @property
     def _has_several_channels(self) -> bool:
@@ -71,7 +65,7 @@ class Source:
         engines have: an empty page is returned for it, and `refusal` is set.
         """
         # Only the list's first page shows whether an encoding leaves out a channel.
-        if request.offset > 0 and not self._encoding_is_tried:
+        if request.offset > 0 and self._has_several_channels and not self._was_answered:
             await self._read(PageRequest(0))
         try:
             page = await self._read(request, lambda body: self.decoded(body, is_awaited()))
@@ -85,7 +79,7 @@ class Source:
                 raise
             self.refusal = refusal
             return refused_page(request)
-        self._encoding_is_tried = self._was_answered = True
+        self._was_answered = True
         return page
 
     async def _read(self, request: PageRequest, decoded: Decode | None = None) -> SortedPage:
@@ -132,15 +126,13 @@ class Source:
     async def exists(self, payment_id: int) -> LookupResult:
         """Look a payment up by id. Returns None if a 404 may come from a gateway or from a missing scope."""
         try:
-            payment = await look_up(self.caller, payment_id, until=self.until, tally=self.tally)
+            payment = await look_up(self.caller, payment_id)
         except NotFoundError:
             return None
         if payment is not None:
             ignored = self.caller.mixups.ignored("payments.list")
             return "left" if has_left(self.query, decode_part(payment), ignored) else True
-        self._lookups_work = self._lookups_work or await lookups_work(
-            self.caller, payment_id, until=self.until, tally=self.tally
-        )
+        self._lookups_work = self._lookups_work or await lookups_work(self.caller, payment_id)
         if not self._lookups_work:
             return None
         self.learned.note_deleted(payment_id)
@@ -158,54 +150,31 @@ class Source:
             query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT),
             reuse=self.reuse,
         )
-        reader = partial(read_listing, offset=offset, decoded=decoded)
-        return await self.caller.read(
-            request, reader, priority=self.priority, until=self.until, tally=self.tally
-        )
+        return await self.caller.read(request, partial(read_listing, offset=offset, decoded=decoded))
 
 
-async def look_up(
-    caller: Caller,
-    payment_id: int,
-    *,
-    priority: Priority = Priority.PAGE,
-    until: float | None = None,
-    tally: Tally | None = None,
-) -> bytes | None:
+async def look_up(caller: Caller, payment_id: int) -> bytes | None:
     """Return the payment as the service writes it, or None if the service itself says that it does not exist.
 
-    GET by id does not lag, unlike lists [seen]. By default it has the priority of pages: calls that someone
-    waits for go first. Raises what `read_lookup` raises, such as NotFoundError for a gateway's 404.
+    GET by id does not lag, unlike lists [seen]. Raises what `read_lookup` raises, such as NotFoundError for a
+    gateway's 404.
     """
-    return await caller.read(
-        # A 404 does not name its payment. On a new connection it cannot be the answer to an earlier request.
-        attrs.evolve(get_payment(payment_id), reuse=False),
-        partial(read_lookup, payment_id=payment_id),
-        priority=priority,
-        until=until,
-        tally=tally,
-    )
+    # A 404 does not name its payment. On a new connection it cannot be the answer to an earlier request.
+    request = attrs.evolve(get_payment(payment_id), reuse=False)
+    return await caller.read(request, partial(read_lookup, payment_id=payment_id))
 
 
-async def lookups_work(
-    caller: Caller,
-    missing_id: int,
-    *,
-    priority: Priority = Priority.PAGE,
-    until: float | None = None,
-    tally: Tally | None = None,
-) -> bool:
+async def lookups_work(caller: Caller, missing_id: int) -> bool:
     """Whether GET by id returns a payment that the list shows, other than `missing_id`, which answers 404.
 
     A missing scope shows as 404, too [seen], but for every payment.
     """
-    request, reader = list_payments(_A_FEW_ROWS), partial(read_listing, offset=0)
-    listing = await caller.read(request, reader, priority=priority, until=until, tally=tally)
+    listing = await caller.read(list_payments(_A_FEW_ROWS), partial(read_listing, offset=0))
     for head in listing.heads:
         # A lagging list may still show deleted payments, `missing_id` among them.
         if (listed := whole_of(head.id)) is None or listed == missing_id:
             continue
         with suppress(NotFoundError):
-            if await look_up(caller, listed, priority=priority, until=until, tally=tally) is not None:
+            if await look_up(caller, listed) is not None:
                 return True
     return False

@@ -35,24 +35,12 @@ DEFAULT_CONCURRENCY = 8
 
 @frozen
 class Walker:
-    """What the walks of one client share: the caller, what was learned about the service, tasks and store.
-
-    `priority` is that of a walk's requests. `until` is the time (of the event loop's clock) at which a walk
-    times out; if None, each walk has the caller's deadline.
-    """
+    """What the walks of one client share: the caller, what was learned about the service, tasks and store."""
 
     caller: Caller
     learned: ServiceLimits
     tasks: Tasks
     store: str
-    priority: Priority = Priority.PAGE
-    until: float | None = None
-
-    def source(self, query: PaymentQuery, page_size: int, **settings: Any) -> Source:
-        """Return a source of a list's pages. `settings` are further arguments of `Source`."""
-        settings = {"priority": self.priority, **settings}
-        until = self.caller.until() if self.until is None else self.until
-        return Source(self.caller, self.learned, query, page_size, until, **settings)
 
 
 @define
@@ -132,7 +120,8 @@ class Walk(Pager):
     ) -> AsyncGenerator[JoinedPage, None]:
         walker, report = self._walker, state.report
         walker.tasks.require_running()
-        source = walker.source(self._query, self._page_size, tally=report, decoded=decoded)
+        caller = attrs.evolve(walker.caller.timed(), tally=report)
+        source = Source(caller, walker.learned, self._query, self._page_size, decoded=decoded)
         near, far = self._cursors
         bounds = self._period.within(self._order) if self._period else None
         search, start = Search(source.read, source.order.descending), Start()
@@ -222,4 +211,5 @@ class Walk(Pager):
         # With channels, a whole page: it shows better than one row whether the service applies channelIds.
         limit = 1 if query.channel_ids is None and not self._period else self._page_size
         # On a new connection: no further page would reveal that the answer belongs to another request.
-        return self._walker.source(query, limit, priority=Priority.CALL, reuse=False)
+        caller = attrs.evolve(self._walker.caller.timed(), priority=Priority.CALL)
+        return Source(caller, self._walker.learned, query, limit, reuse=False)

@@ -86,6 +86,7 @@ async def test_clients_share_session_quota_and_learned_limits(sandbox: Sandbox) 
         with pytest.raises(RequestTimeoutError, match="waiting"):
             await other.payments.get(3)
         assert other._caller.recovery is client._caller.recovery
+        assert other._caller.answered is client._caller.answered
         assert other._walker.learned is client._walker.learned
         assert other._writes.known is client._writes.known
     with pytest.raises(ConfigurationError, match="The client is not open"):

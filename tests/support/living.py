@@ -13,10 +13,12 @@ import anyio
 import attrs
 
 from b2b_payments import PaymentsClient
+from b2b_payments._call import Spent, Tally
 from b2b_payments._errors import TransportError
 from b2b_payments._mixups import MixUps
 from b2b_payments._protocol.answer import Answer
 from b2b_payments._protocol.request import Request
+from b2b_payments._quota import Priority
 from b2b_payments._resources.payments import Payments
 from b2b_payments._tasks import Tasks
 from b2b_payments._walk.service_limits import ServiceLimits
@@ -46,14 +48,7 @@ class Direct:
     events: Events = attrs.field(factory=Events)
     mixups: MixUps = attrs.field(factory=MixUps)
 
-    def chance(self) -> float:
-        """Return a number from 0 to 1."""
-        return self.draw.random()
-
-    def until(self) -> None:
-        """Return None: no deadline."""
-
-    async def read(self, request: Request, reader: Any, *, tally: Any, **_: Any) -> Any:
+    async def read(self, request: Request, reader: Any, *, tally: Any) -> Any:
         """Answer a request; answers overtake one another."""
         await anyio.sleep(self.draw.uniform(0, 0.5))
         self.requests += 1
@@ -77,6 +72,37 @@ class Direct:
         elif self.draw.random() < self.gateway:
             status, body = 404, b"<html></html>"
         return reader(request, Answer(status, headers, body), BASE)
+
+
+@attrs.define
+class DirectCaller:
+    """A caller without deadline, whose requests a `Direct` answers."""
+
+    direct: Direct
+    tally: Tally = attrs.field(factory=Spent)
+    priority: Priority = Priority.PAGE
+
+    @property
+    def events(self) -> Events:
+        """Where the walks' events go."""
+        return self.direct.events
+
+    @property
+    def mixups(self) -> MixUps:
+        """What was learned about mixed-up answers."""
+        return self.direct.mixups
+
+    def chance(self) -> float:
+        """Return a number from 0 to 1."""
+        return self.direct.draw.random()
+
+    def timed(self) -> DirectCaller:
+        """Return this caller."""
+        return self
+
+    async def read(self, request: Request, reader: Any) -> Any:
+        """Answer a request."""
+        return await self.direct.read(request, reader, tally=self.tally)
 
 
 def drawn(draw: random.Random) -> tuple[Sandbox, float]:
@@ -103,7 +129,7 @@ async def living_store(
     tasks = Tasks()
     await tasks.start()
     direct = Direct(sandbox, draw)
-    caller: Any = direct
+    caller: Any = DirectCaller(direct)
     client = PaymentsClient(sandbox.auth, base_url=BASE)
     client.payments = Payments(Walker(caller, ServiceLimits(), tasks, "a store"), caller)
     # A list that grows faster than it is read has no end; one without a total ends only when nothing changes.
