@@ -91,8 +91,8 @@ class Sent:
 class Caller:
     """Makes the calls of a client, or of one of its walks or writes.
 
-    `timeout` applies to one attempt, `deadline` to a whole call, waits included; both are in seconds. If
-    `until` is set, all calls together have to end by that time. `tally` counts their attempts and waits.
+    `timeout` applies to one attempt, `deadline` to a whole call, waits included; both are in seconds. All
+    calls together have to end by the time `until`. `tally` counts their attempts and waits.
     """
 
     transport: Transport
@@ -107,7 +107,7 @@ class Caller:
     answered: set[str] = attrs.field(factory=set)
     """The endpoints (`Request.call`) of reads that have succeeded."""
     priority: Priority = Priority.CALL
-    until: float | None = None
+    until: float = math.inf
     tally: Tally = attrs.field(factory=Spent)
 
     @property
@@ -121,7 +121,7 @@ class Caller:
         Raises ConfigurationError if the client is not open, or not usable from here.
         """
         self.transport.require_open()
-        if self.deadline is None or self.until is not None:
+        if self.deadline is None or self.until < math.inf:
             return self
         return attrs.evolve(self, until=anyio.current_time() + self.deadline)
 
@@ -135,7 +135,8 @@ class Caller:
         An unreadable answer is a failure like any other: a GET is sent again. Raises the last attempt's
         error. `sent` records whether a write's outcome is unknown.
         """
-        call = _Call(self.timed(), reader, self.mixups.check_for(request), sent or Sent())
+        failures = Failures() if self.priority is Priority.PAGE else None
+        call = _Call(self.timed(), reader, self.mixups.check_for(request), sent or Sent(), failures)
         begun = anyio.current_time()
         self.events.emit(CallStarted(request.call, call.id))
         error: str | None = None
@@ -167,14 +168,10 @@ class _Call(Generic[T]):
     reader: Reader[T]
     check: AnswerCheck
     sent: Sent
+    failures: Failures | None  # only for a page, which nobody waits for
     id: int = attrs.field(factory=lambda: next(_call_ids))
     renewed: bool = False
     refusals: int = 0  # attempts that were answered 429
-    failures: Failures | None = None  # only for a page, which nobody waits for
-
-    def __attrs_post_init__(self) -> None:
-        if self.caller.priority is Priority.PAGE:
-            self.failures = Failures()
 
     async def answer(self) -> T:
         """Make attempts until one succeeds or none may follow."""
@@ -229,7 +226,7 @@ class _Call(Generic[T]):
             await anyio.sleep(delay)
             return
         self.sent.end_attempt(maybe_done=outcome.is_uncertain or check.outcome_unknown(failure))
-        if check.forbids_resend(failure) or not await self._wait_to_retry(attempt, failure):
+        if check.forbids_resend(failure) or not await self._wait_to_retry(attempt, failure, outcome):
             if hint := self._hint(failure):
                 failure.message = f"{failure.message.rstrip('.')}; {hint}"
             raise failure
@@ -237,9 +234,9 @@ class _Call(Generic[T]):
     def _outcome(self, failure: B2BPaymentsError) -> Outcome:
         return outcome_of(failure, answered_before=self.check.request.call in self.caller.answered)
 
-    async def _wait_to_retry(self, attempt: _Attempt, failure: B2BPaymentsError) -> bool:
+    async def _wait_to_retry(self, attempt: _Attempt, failure: B2BPaymentsError, outcome: Outcome) -> bool:
         """Wait before the next attempt. Returns False if there is none."""
-        caller, outcome, now = self.caller, self._outcome(failure), anyio.current_time()
+        caller, now = self.caller, anyio.current_time()
         count, failing_for = attempt.number, None
         if self.failures is not None:
             count, failing_for = self.failures.record(outcome, now)
@@ -252,7 +249,7 @@ class _Call(Generic[T]):
             attempt.request.effect,
             outcome,
             count,
-            remaining=None if caller.until is None else caller.until - now,
+            remaining=caller.until - now,
             asked=asked,
             random=caller.chance,
             failing_for=failing_for,
@@ -283,7 +280,7 @@ class _Call(Generic[T]):
         Returns False if the deadline or the policy's patience ends before.
         """
         due, caller = failed_at + delay, self.caller
-        with anyio.CancelScope(deadline=math.inf if caller.until is None else caller.until):
+        with anyio.CancelScope(deadline=caller.until):
             since = caller.recovery.sent
             if await caller.recovery.wait(self.id, since):
                 now = anyio.current_time()
@@ -326,8 +323,7 @@ class _Call(Generic[T]):
 
     def _time_limit(self) -> float:
         """Return how many seconds one step may take: the timeout, or less if the deadline is nearer."""
-        timeout, until = self.caller.timeout, self.caller.until
-        return timeout if until is None else min(timeout, until - anyio.current_time())
+        return min(self.caller.timeout, self.caller.until - anyio.current_time())
 
     async def _send(self, attempt: _Attempt) -> T:
         """Make one attempt: send the request, and read its answer."""

@@ -33,12 +33,12 @@ class InFlight:
     def __init__(self) -> None:
         self._lists: list[tuple[str | None, Request, anyio.Event]] = []  # with their offsets
 
-    async def wait_until_alone(self, request: Request, until: float | None) -> None:
+    async def wait_until_alone(self, request: Request, until: float) -> None:
         """Wait while a request is in flight that this one could be mistaken for; stop waiting at `until`."""
         if request.call != "payments.list":
             return
         offset = request.offset
-        with anyio.CancelScope(deadline=math.inf if until is None else until):
+        with anyio.CancelScope(deadline=until):
             while (other := self._lookalike(offset, request)) is not None:
                 await other.wait()
 

@@ -139,7 +139,7 @@ class RetryPolicy:
         outcome: Outcome,
         attempt: int,
         *,
-        remaining: float | None,
+        remaining: float,
         asked: float | None,
         random: Callable[[], float],
         failing_for: float | None = None,
@@ -169,7 +169,7 @@ class RetryPolicy:
                 return None
             # Jitter, never shorter than asked: requests refused together should not all return at once.
             delay = asked + chance * min(1.0, asked / 10)
-        return None if remaining is not None and delay >= remaining else delay
+        return None if delay >= remaining else delay
 
     def patience(self, outcome: Outcome) -> float:
         """Return for how many seconds a page is retried, even beyond `attempts`."""

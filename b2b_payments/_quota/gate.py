@@ -53,7 +53,7 @@ class TooLate:
 
 @define(eq=False)
 class _Waiter:
-    until: float | None
+    until: float
     since: float
     event: anyio.Event = attrs.field(factory=anyio.Event)
 
@@ -113,7 +113,7 @@ class QuotaGate:
         self.entry.backend.tighten(quota)
 
     async def acquire(
-        self, priority: Priority, *, until: float | None = None, on_wait: WaitHook | None = None
+        self, priority: Priority, *, until: float = math.inf, on_wait: WaitHook | None = None
     ) -> Permit | TooLate:
         """Wait for a permit to send one request.
 
@@ -121,8 +121,7 @@ class QuotaGate:
         that cannot end in time is not started. `on_wait` is called when a wait begins, and again if the gate
         closes while this waiter is next in line; if it raises, the error is only logged.
         """
-        if until is not None:
-            until += self._offset
+        until += self._offset
         since = now = self._now()
         waiter = _Waiter(until, since)
         line = self._lines[priority]
@@ -140,16 +139,16 @@ class QuotaGate:
                 backend = self.entry.backend
                 closing = backend.closed_until if verdict.reason is WaitReason.CLOSED else -math.inf
                 is_longer = announced is None or closing > announced
-                if until is not None or is_longer:
+                if until < math.inf or is_longer:
                     ahead = verdict.ahead if leads else self._ahead(waiter, priority)
                     earliest = backend.earliest(now, ahead, priority)
-                    if until is not None and (now >= until or earliest > until):
+                    if now >= until or earliest > until:
                         return TooLate(earliest - now)
                     if is_longer:
                         _call_hook(on_wait, max(earliest, verdict.opens_at) - now, verdict.reason)
                         announced = closing
                 ends = self._next_try_at(verdict, now) if leads else math.inf
-                await self._wait(waiter.event, (ends if until is None else min(ends, until)) - now)
+                await self._wait(waiter.event, min(ends, until) - now)
                 now = self._now()
         finally:
             del line[waiter]
@@ -187,7 +186,7 @@ class QuotaGate:
         self._report(Report(ReportKind.UNANSWERED, permit.key, permit.window_time))
 
     async def _try(self, waiter: _Waiter, priority: Priority, now: float) -> Verdict:
-        if _is_past(waiter.until, now):
+        if now > waiter.until:
             return self._estimate(priority, now)
         self._has_claim = True
         verdict = await self.entry.backend.try_acquire(self._me.number, priority, waiter.since, self._now)
@@ -212,7 +211,7 @@ class QuotaGate:
         if (closed_until := backend.closed_until) > before:
             for line in self._lines.values():
                 for waiter in line:
-                    if _is_past(waiter.until, closed_until):
+                    if closed_until > waiter.until:
                         waiter.event.set()
         self._wake_head()
 
@@ -227,10 +226,6 @@ class QuotaGate:
     def _wake_head(self) -> None:
         if (head := self._head()) is not None:
             head.event.set()
-
-
-def _is_past(until: float | None, time_: float) -> bool:
-    return until is not None and time_ > until
 
 
 def _call_hook(hook: WaitHook | None, seconds: float, reason: WaitReason) -> None:
@@ -306,7 +301,7 @@ class StoreQuota:
             backend.close_if_unused()
 
     async def acquire(
-        self, priority: Priority, *, until: float | None, on_wait: WaitHook
+        self, priority: Priority, *, until: float, on_wait: WaitHook
     ) -> Permit | TooLate | None:
         """Wait for a permit to send one request. Returns None if no quota applies."""
         return None if self.gate is None else await self.gate.acquire(priority, until=until, on_wait=on_wait)

@@ -280,7 +280,7 @@ class Creates:
                 return None
             if payment_id is not None:
                 return payment_id
-            remaining = None if caller.until is None else caller.until - anyio.current_time()
+            remaining = caller.until - anyio.current_time()
             delay = caller.retry.delay(
                 Effect.READ, Outcome.AMBIGUOUS, attempt, remaining=remaining, asked=None, random=caller.chance
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections import OrderedDict, defaultdict, deque
@@ -57,7 +56,7 @@ class Turns:
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def turn(self, key: Key, until: float | None) -> AsyncIterator[None]:
+    async def turn(self, key: Key, until: float) -> AsyncIterator[None]:
         """Wait until no other create of this external id is running; first come, first served.
 
         Raises RequestTimeoutError if one is still running at the time `until`.
@@ -121,8 +120,8 @@ class Turns:
         self._latest.clear()
 
 
-async def _is_set_by(event: anyio.Event, until: float | None) -> bool:
-    with anyio.CancelScope(deadline=math.inf if until is None else until):
+async def _is_set_by(event: anyio.Event, until: float) -> bool:
+    with anyio.CancelScope(deadline=until):
         await event.wait()
     return event.is_set()
 

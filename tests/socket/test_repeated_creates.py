@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 import threading
 from collections.abc import AsyncIterator, Coroutine
@@ -261,7 +262,7 @@ async def test_cancelled_waiter_leaves_the_queue(sandbox: Sandbox, client: Payme
     calls = [client.payments.create_offline(OFFLINE, unless_exists=True) for _ in range(4)]
 
     async def first() -> None:
-        async with TURNS.turn((client._caller.quota.store, "INV-7"), None):
+        async with TURNS.turn((client._caller.quota.store, "INV-7"), math.inf):
             arrived.set()
             await go_on.wait()
 
@@ -283,7 +284,7 @@ async def test_cancelled_waiter_leaves_the_queue(sandbox: Sandbox, client: Payme
 async def test_deadline_ends_the_wait_in_the_queue(sandbox: Sandbox) -> None:
     """A call waits for another create no longer than its deadline, and sends nothing."""
     client = client_of(sandbox, deadline=0.01)
-    async with client, TURNS.turn((client._caller.quota.store, "INV-7"), None):
+    async with client, TURNS.turn((client._caller.quota.store, "INV-7"), math.inf):
         with pytest.raises(RequestTimeoutError, match="another create of this external_id") as caught:
             await client.payments.create_offline(OFFLINE)
     assert not caught.value.sent
@@ -295,7 +296,7 @@ async def test_closed_loop_holds_up_nobody() -> None:
     turns, key, ran = Turns(), ("a store", "INV-7"), list[str]()
 
     async def take(name: str, wait: float) -> None:
-        async with turns.turn(key, None):
+        async with turns.turn(key, math.inf):
             ran.append(name)
             await asyncio.sleep(wait)
 

@@ -19,7 +19,7 @@ def delay(policy: RetryPolicy, attempt: int = 1, **about: Any) -> float | None:
     case: dict[str, Any] = {
         "effect": Effect.READ,
         "outcome": Outcome.FAILED,
-        "remaining": None,
+        "remaining": math.inf,
         "asked": None,
         "random": lambda: 0.0,
     } | about

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import math
 import os
 import signal
 import struct
@@ -521,7 +522,7 @@ async def test_unused_stores_keep_no_file_open(tmp_path: Path) -> None:
     for number in range(40):
         store = StoreQuota(("store", str(number % 20)), Quota(2, 60.0, shared=str(tmp_path)))
         store.open()
-        permit = await store.acquire(Priority.CALL, until=None, on_wait=lambda *_: None)
+        permit = await store.acquire(Priority.CALL, until=math.inf, on_wait=lambda *_: None)
         assert isinstance(permit, Permit)
         assert len(os.listdir("/dev/fd")) == before + 1
         store.release(permit, QuotaReading())
