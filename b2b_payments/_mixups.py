@@ -31,16 +31,15 @@ class InFlight:
     """The list requests of one client in flight. Requests whose answers look alike wait for each other."""
 
     def __init__(self) -> None:
-        self._lists: list[tuple[str | None, Request, anyio.Event]] = []  # with their offsets
+        self._lists: list[tuple[Request, anyio.Event]] = []
 
     async def wait_until_alone(self, request: Request, until: float) -> None:
         """Wait while a request is in flight that this one could be mistaken for; stop waiting at `until`."""
         if request.call != "payments.list":
             return
-        offset = request.offset
         with anyio.CancelScope(deadline=until):
-            while (other := self._lookalike(offset, request)) is not None:
-                await other.wait()
+            while lookalikes := [ended for other, ended in self._lists if request.resembles(other)]:
+                await lookalikes[0].wait()
 
     @contextmanager
     def track(self, request: Request) -> Generator[None]:
@@ -48,19 +47,13 @@ class InFlight:
         if request.call != "payments.list":
             yield
             return
-        own = request.offset, request, anyio.Event()
+        own = request, anyio.Event()
         self._lists.append(own)
         try:
             yield
         finally:
             self._lists = [one for one in self._lists if one is not own]
-            own[2].set()
-
-    def _lookalike(self, offset: str | None, request: Request) -> anyio.Event | None:
-        for other_offset, other, ended in self._lists:
-            if other_offset == offset and request.resembles(other):
-                return ended
-        return None
+            own[1].set()
 
 
 class MixUps:

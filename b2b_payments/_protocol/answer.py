@@ -43,11 +43,7 @@ _MAX_MESSAGE = 500  # characters
 _MAX_PATH = 200  # characters
 
 
-def _in_one_line(text: str, most: int) -> str:
-    return " ".join(text.split())[:most]
-
-
-def read_field_errors(data: Any, redacted: Callable[[str, int], str] = _in_one_line) -> dict[str, list[str]]:
+def read_field_errors(data: Any, redacted: Callable[[str, int], str]) -> dict[str, list[str]]:
     """Return the first 100 messages by path, with the service's own names of the fields.
 
     `data` may nest: ``{"line_items": [{}, {"invoice_id": ["…"]}]}`` [doc, seen]. Values more than 8 levels

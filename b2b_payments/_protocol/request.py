@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
@@ -65,7 +66,7 @@ class Request:
             return None
         return (self.path, *[pair for pair in self.query if pair[0] not in _PAGE_PARAMETERS])
 
-    @property
+    @cached_property
     def offset(self) -> str | None:
         """The page's offset, as written in the query."""
         return dict(self.query).get("offset")

@@ -25,13 +25,6 @@ StoreKey = tuple[Hashable, ...]
 _logger = logging.getLogger("b2b_payments")
 
 
-@define(eq=False, slots=False)
-class Member:
-    """A user of a store's window: the gate of an event loop. `number` is unique across processes."""
-
-    number: int = attrs.field(factory=new_key)
-
-
 class Backend(ABC):
     """Stores one store's window, and serializes access to it.
 
@@ -43,13 +36,13 @@ class Backend(ABC):
         """The window as this process last saw it."""
         self.offset: float = 0.0
         self._quotas = {quota}
-        self._members: WeakSet[Member] = WeakSet()
+        self._members: WeakSet[object] = WeakSet()
         self._lock = threading.RLock()
 
-    def join(self, member: Member) -> None:
-        """Register a member."""
+    def join(self, gate: object) -> None:
+        """Register a member, the gate of an event loop."""
         with self._lock:
-            self._members.add(member)
+            self._members.add(gate)
 
     def close_if_unused(self) -> None:  # noqa: B027 - most have nothing to close
         """Close what is kept open, if no member is left."""

@@ -15,11 +15,11 @@ import attrs
 from anyio.lowlevel import RunVar
 
 from b2b_payments._printable import define, frozen
-from b2b_payments._quota.backends import Backend, Entry, Member, MemoryBackend, StoreKey, entry_for
+from b2b_payments._quota.backends import Backend, Entry, MemoryBackend, StoreKey, entry_for
 from b2b_payments._quota.file import FileBackend
 from b2b_payments._quota.quota import Quota, QuotaReading, believable
 from b2b_payments._quota.redis import RedisBackend
-from b2b_payments._quota.window import Priority, Report, ReportKind, Verdict, WaitReason, Window
+from b2b_payments._quota.window import Priority, Report, ReportKind, Verdict, WaitReason, Window, new_key
 
 _POLL = 1.0
 """Seconds between a waiter's attempts if others share the window: it may open earlier than expected."""
@@ -97,8 +97,8 @@ class QuotaGate:
         self._wait = wait
         self._chance = chance
         self.entry: Entry = backend if isinstance(backend, Entry) else Entry(backend or MemoryBackend(quota))
-        self._me = Member()
-        self.entry.backend.join(self._me)
+        self._number = new_key()
+        self.entry.backend.join(self)
         self.tighten(quota)
         self._lines: Mapping[Priority, OrderedDict[_Waiter, None]] = {p: OrderedDict() for p in Priority}
         self._has_claim = False
@@ -154,7 +154,7 @@ class QuotaGate:
             del line[waiter]
             if self._has_claim and self._head() is None:
                 self._has_claim = False
-                self._report(Report(ReportKind.WITHDRAWN, self._me.number))
+                self._report(Report(ReportKind.WITHDRAWN, self._number))
             self._wake_head()
 
     def learn(self, permit: Permit, reading: QuotaReading) -> None:
@@ -189,7 +189,7 @@ class QuotaGate:
         if now > waiter.until:
             return self._estimate(priority, now)
         self._has_claim = True
-        verdict = await self.entry.backend.try_acquire(self._me.number, priority, waiter.since, self._now)
+        verdict = await self.entry.backend.try_acquire(self._number, priority, waiter.since, self._now)
         if verdict is None:
             return Verdict(None, now + _SHORT_POLL, WaitReason.IN_FLIGHT)
         self._has_claim = verdict.key is None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -52,17 +53,10 @@ async def no_resend(
     """
     try:
         return await handler(request)
-    except aiohttp.ClientConnectionError as error:
-        if (drop := _as_drop(error)) is None:
-            raise
-        raise drop from None
-
-
-def _as_drop(error: aiohttp.ClientConnectionError) -> DroppedError | None:
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return None
-    is_drop = isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError)
-    return DroppedError(type(error).__name__) if is_drop else None
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise DroppedError(type(error).__name__) from None
 
 
 def _unread_data_check(protocol: ResponseHandler) -> Callable[[int], object]:
@@ -102,13 +96,11 @@ class Exchange:
     """One request in progress.
 
     `reused` says whether it was sent on a reused connection. `sent` is False while it waits for a free or a
-    new connection, True as soon as it may have been sent, and None if that is unknown. `alone` means that the
-    session has no middlewares, so that `choose` also does the work of `no_resend`.
+    new connection, True as soon as it may have been sent, and None if that is unknown.
     """
 
     request: Request
     mixups: MixUps
-    alone: bool = False
     on_send: Callable[[], object] | None = None
     sent: bool | None = None
     reused: bool = False
@@ -132,14 +124,8 @@ class Exchange:
         request.send = send_if_safe  # type: ignore[method-assign, assignment]
         try:
             while True:
-                try:
+                with suppress(_AnotherConnection):  # aiohttp has closed the rejected connection
                     return await handler(request)
-                except _AnotherConnection:
-                    continue  # aiohttp has closed the rejected connection
-                except aiohttp.ClientConnectionError as error:
-                    if not self.alone or (drop := _as_drop(error)) is None:
-                        raise
-                    raise drop from None
         finally:
             del request.send
 

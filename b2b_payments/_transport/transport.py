@@ -219,7 +219,7 @@ class Transport:
         the request), and ResponseDecodeError if the body is too large or cannot be decompressed.
         """
         session = self.require_open()
-        exchange = Exchange(request, self.mixups, alone=not self._middlewares, on_send=on_send)
+        exchange = Exchange(request, self.mixups, on_send)
         try:
             with anyio.fail_after(timeout):
                 return await self._exchange(session, request, credential, exchange)
@@ -250,9 +250,7 @@ class Transport:
             # Following a redirect would send the credential to another host.
             allow_redirects=False,
             timeout=_NO_TIMEOUT,
-            middlewares=(
-                (exchange.choose,) if exchange.alone else (no_resend, *self._middlewares, exchange.choose)
-            ),
+            middlewares=(no_resend, *self._middlewares, exchange.choose),
             # A caller's session may have other defaults.
             raise_for_status=False,
             auto_decompress=True,
