@@ -190,19 +190,13 @@ Event = (
 Listener = Callable[[Event], None]
 
 _LEVELS: dict[type[Event], int] = {
-    CallStarted: logging.DEBUG,
-    CallEnded: logging.DEBUG,
-    RequestStarted: logging.DEBUG,
-    RequestEnded: logging.DEBUG,
     RetryScheduled: logging.WARNING,
     QuotaWait: logging.INFO,
-    QuotaWaitEnded: logging.DEBUG,
-    PageJoined: logging.DEBUG,
     GapRepaired: logging.INFO,
     WalkNotProven: logging.WARNING,
     WriteInterrupted: logging.WARNING,
-    FollowWait: logging.DEBUG,
 }
+"""The log levels of events; those of the others are DEBUG."""
 
 
 class Events:
@@ -213,7 +207,7 @@ class Events:
 
     def emit(self, event: Event) -> None:
         """Report an event. Never raises: a listener that raises is logged, and gets no further events."""
-        level = _LEVELS[type(event)]
+        level = _LEVELS.get(type(event), logging.DEBUG)
         if logger.isEnabledFor(level):
             name = type(event).__name__
             fields = attrs.asdict(event)

@@ -165,12 +165,12 @@ class Prefetcher:
     def enqueue(self, offset: int) -> None:
         """Request the page at this offset, at the end of the queue."""
         self._last_offset = offset
-        self._enqueue(PageRequest(offset))
+        self._queue.append(self._start(PageRequest(offset)))
 
-    def _enqueue(self, request: PageRequest) -> None:
+    def _start(self, request: PageRequest, *, urgent: bool = False) -> PageTask:
         task = PageTask(self._read, request)
-        self._queue.append(task)
-        self._limiter.start(task, urgent=False)
+        self._limiter.start(task, urgent=urgent)
+        return task
 
     async def next(self) -> SortedPage:
         """Wait for the first page of the queue, and remove it."""
@@ -184,8 +184,7 @@ class Prefetcher:
             self._other_end_requested = True
         elif self.empty and self._ends.needs_other_end:
             self._other_end_requested = False  # it was empty, and has to be requested again
-        self._urgent = PageTask(self._read, request)
-        self._limiter.start(self._urgent, urgent=True)
+        self._urgent = self._start(request, urgent=True)
         return await self._urgent.page()
 
     def learn(self, page: SortedPage, *, joined: bool, first: bool) -> None:
@@ -212,7 +211,7 @@ class Prefetcher:
             proves_the_rest = ends.needs_other_end and requested >= end - planner.distance
             if proves_the_rest and total is not None:
                 self._other_end_requested = True
-                self._enqueue(OTHER_END)
+                self._queue.append(self._start(OTHER_END))
             elif not self._queue or requested < end:
                 # A page of full size may have led further than the prefetched ones.
                 offset = self._last_offset + planner.distance if self._queue else 0

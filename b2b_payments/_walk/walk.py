@@ -173,7 +173,7 @@ class Walk(Pager):
         `created_to` do, too.
         """
         if not self._period:
-            page = await self._single_pages().read(PageRequest(self._offset))
+            page = await self._single_pages(self._query).read(PageRequest(self._offset))
             return next(structure_rows(page.listing, [0])) if page.ids else None
         async with aclosing(self.joined(ConcurrencyLimiter(self._walker.tasks, 1))) as pages:
             async for joined in pages:
@@ -189,25 +189,20 @@ class Walk(Pager):
         Whether the service counts under every filter is not documented [open]: its count for `channel_ids`
         may be higher than what a walk returns. Raises PaginationError if the service states no count.
         """
-        source, query = self._single_pages(), self._query
-        if self._period:
-            # Oldest first, whatever the walk's order: there, `rows_before` counts the rows before each bound.
-            source = self._single_pages(attrs.evolve(query, order_by=OrderBy.ASC))
-            bounds = self._period.within(source.order)
-            search = Search(source.read, descending=False)
-            before = [
-                0 if key is None else await search.rows_before(key) for key in (bounds.start, bounds.stop)
-            ]
-            if bounds.stop is not None:
-                return max(0, before[1] - before[0])
+        # For a period oldest first, whatever the walk's order: `rows_before` counts the rows before a time.
+        query = attrs.evolve(self._query, order_by=OrderBy.ASC) if self._period else self._query
+        source = self._single_pages(query)
+        bounds, search = self._period.within(source.order), Search(source.read, descending=False)
+        before = 0 if bounds.start is None else await search.rows_before(bounds.start)
+        if bounds.stop is not None:
+            return max(0, await search.rows_before(bounds.stop) - before)
         page = await source.read(PageRequest(self._offset))
         if page.total is None:
             raise PaginationError("The service states no total count for this list; walk it and count.")
-        return page.total if not self._period else max(0, page.total - before[0])
+        return max(0, page.total - before)
 
-    def _single_pages(self, query: PaymentQuery | None = None) -> Source:
+    def _single_pages(self, query: PaymentQuery) -> Source:
         """Return a source of single pages that someone waits for."""
-        query = query or self._query
         # With channels, a whole page: it shows better than one row whether the service applies channelIds.
         limit = 1 if query.channel_ids is None and not self._period else self._page_size
         # On a new connection: no further page would reveal that the answer belongs to another request.
