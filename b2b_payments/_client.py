@@ -158,8 +158,8 @@ class PaymentsClient:
         """Make a client from environment variables; `settings` are the constructor's other parameters.
 
         Reads B2B_PAYMENTS_STORE_HASH and B2B_PAYMENTS_ACCESS_TOKEN, or B2B_PAYMENTS_AUTH_TOKEN, and
-        B2B_PAYMENTS_BASE_URL. B2B_PAYMENTS_QUOTA_SHARED sets `Quota.shared` if that is None; ``1`` means
-        True. Raises a ConfigurationError that names missing variables.
+        B2B_PAYMENTS_BASE_URL. B2B_PAYMENTS_QUOTA_SHARED sets `Quota.shared` if that is None: ``1``, an
+        absolute path or a URL. Raises a ConfigurationError that names missing variables.
         """
         return cls(auth_from_env(), **settings_from_env(settings))
 
@@ -284,9 +284,21 @@ def settings_from_env(settings: Settings) -> Settings:
 def with_shared_from_env(quota: Quota) -> Quota:
     """Return the quota, with `shared` set from B2B_PAYMENTS_QUOTA_SHARED if it is None."""
     text = str(_from_env("QUOTA_SHARED"))
-    if quota.shared is not None or text in {"", "0"}:
+    word = text.lower()
+    if quota.shared is not None or word in {"", "0", "false", "no", "off"}:
         return quota
-    return attrs.evolve(quota, shared=True if text == "1" else text)
+    try:
+        if word in {"1", "true", "yes", "on"}:
+            return attrs.evolve(quota, shared=True)
+        if "://" in text or os.path.isabs(text):  # any other path would be another one in each folder
+            return attrs.evolve(quota, shared=text)
+    except ConfigurationError:
+        pass
+    # Without the value, which may hold a password.
+    raise ConfigurationError(
+        "B2B_PAYMENTS_QUOTA_SHARED must be 1, the absolute path of a file or folder, or the URL of a Redis "
+        "server, such as redis://host:6379/0."
+    )
 
 
 def _from_env(name: str) -> Secret:

@@ -64,8 +64,28 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     """
     import anyio
 
-    with command_errors():
+    with command_errors(), _quota_warnings_shown():
         return anyio.run(_until_signal, work)
+
+
+@contextmanager
+def _quota_warnings_shown() -> Iterator[None]:
+    """Print what the client warns of while the quota cannot be shared, unless --log-level logs it."""
+    import logging
+
+    class Printed(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            click.echo(f"Warning: {record.getMessage()}", err=True)
+
+    logger, handler = logging.getLogger("b2b_payments.quota"), Printed(logging.WARNING)
+    if any(isinstance(one, logging.StreamHandler) for one in logging.getLogger("b2b_payments").handlers):
+        yield
+        return
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

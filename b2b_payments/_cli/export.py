@@ -18,9 +18,17 @@ from b2b_payments._cli.command import (
     kept_note,
     print_json,
     run,
+    with_names,
 )
 from b2b_payments._cli.connection import Connection, connection_options, outage_option, sandbox_option
-from b2b_payments._cli.options import Fleet, Verbosity, filter_options, fleet_options, verbosity_options
+from b2b_payments._cli.options import (
+    FILTER_OPTIONS,
+    Fleet,
+    Verbosity,
+    filter_options,
+    fleet_options,
+    verbosity_options,
+)
 from b2b_payments._cli.streams import output as standard_output
 from b2b_payments._cli.values import not_blank
 from b2b_payments._errors import ConfigurationError
@@ -198,11 +206,7 @@ def _export_one(
             stopped.outcome = f": {_state_after_stop(output, kept=_kept(sinks))}"
             raise
     except CommandError as failure:
-        # Usage errors name their own remedy, as do those about an interrupted export that cannot be resumed.
-        has_remedy = failure.exit_code == USAGE or not getattr(failure.__cause__, "resumable", True)
-        if _kept(sinks) and not has_remedy:
-            raise CommandError(f"{str(failure).rstrip('.')}. {_CONTINUE}", failure.exit_code) from None
-        raise
+        raise _explained(failure, kept=_kept(sinks)) from None
     except BrokenPipeError:
         # The reader of standard output has gone before it got everything.
         click.get_current_context().exit(1)
@@ -212,6 +216,17 @@ def _export_one(
     else:
         _print_summary(output, report, sinks[0], verbosity, durations[0], resume=resume)
     click.get_current_context().exit(0 if report.complete else 1)
+
+
+def _explained(failure: CommandError, *, kept: bool) -> CommandError:
+    """Return the failure with what to do about it, and with filters named as the options are."""
+    if "had other filters" in str(failure):
+        return CommandError(with_names(str(failure), FILTER_OPTIONS, count=0), failure.exit_code)
+    # Usage errors name their own remedy, as do those about an interrupted export that cannot be resumed.
+    has_remedy = failure.exit_code == USAGE or not getattr(failure.__cause__, "resumable", True)
+    if has_remedy or not kept:
+        return failure
+    return CommandError(f"{str(failure).rstrip('.')}. {_CONTINUE}", failure.exit_code)
 
 
 def _print_summary(

@@ -107,8 +107,9 @@ def follow(
     """Print payments as they change, until stopped.
 
     Each version of a payment is one line of JSON, the service's own object, oldest first. With --state, a
-    version is printed once over all runs: the file is updated after the line was written, so that a crash
-    between the two repeats one line. Deletions are not visible here: sync --sweep finds them.
+    version is printed once over all runs: the file is updated after the line was written (into a pipe:
+    after its reader took the line), so that a crash between the two repeats one line. Deletions are not
+    visible here: sync --sweep finds them.
     """
     stored = State(None if state is None else Path(state))
 
@@ -119,7 +120,8 @@ def follow(
 
         from b2b_payments._converter import to_wire
 
-        with stored.locked(), anyio.CancelScope() as scope, _cancel_when_unread(scope):
+        pipe = _pipe()
+        with stored.locked(), anyio.CancelScope() as scope, _cancel_when_closed(scope, pipe):
             position = stored.read()
             start = since if position is None else position
             try:
@@ -130,7 +132,13 @@ def follow(
             async with aclosing(feed):
                 async for change in feed:
                     await show([to_wire(change.payment)])
-                    stored.write(change.checkpoint)
+                    try:
+                        # Nothing tells when a pipe has been read.
+                        while state is not None and _unread(pipe):  # noqa: ASYNC110
+                            await anyio.sleep(0.002)
+                    finally:
+                        if not _unread(pipe):  # also if the reader closed the pipe right after this line
+                            stored.write(change.checkpoint)
         # The feed does not end by itself.
         raise BrokenPipeError(errno.EPIPE, "the reader of standard output has closed it")
 
@@ -154,15 +162,33 @@ def follow(
         raise
 
 
-@contextmanager
-def _cancel_when_unread(scope: Any) -> Iterator[None]:
-    """Cancel the scope when standard output is a pipe and its reader closes it."""
+def _pipe() -> int | None:
+    """Return the descriptor of standard output if it is a pipe."""
     try:
         output = sys.stdout.fileno()
-        is_pipe = stat.S_ISFIFO(os.fstat(output).st_mode)
+        return output if stat.S_ISFIFO(os.fstat(output).st_mode) else None
     except (OSError, ValueError, AttributeError):
-        is_pipe = False
-    if not is_pipe:
+        return None
+
+
+def _unread(pipe: int | None) -> bool:
+    """Return whether the reader has yet to take what was written into the pipe.
+
+    Lines in the pipe are lost if the reader dies. Where the system does not tell, they count as read.
+    """
+    try:
+        import fcntl
+        import termios
+
+        return pipe is not None and any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    except (ImportError, OSError):
+        return False
+
+
+@contextmanager
+def _cancel_when_closed(scope: Any, pipe: int | None) -> Iterator[None]:
+    """Cancel the scope when the reader of the pipe closes it."""
+    if pipe is None:
         yield
         return
     import asyncio
@@ -170,12 +196,12 @@ def _cancel_when_unread(scope: Any) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def closed() -> None:
-        loop.remove_reader(output)
+        loop.remove_reader(pipe)
         scope.cancel()
 
     # The writing end of a pipe becomes readable only when the reading end is closed.
-    loop.add_reader(output, closed)
+    loop.add_reader(pipe, closed)
     try:
         yield
     finally:
-        loop.remove_reader(output)
+        loop.remove_reader(pipe)

@@ -69,6 +69,18 @@ overlap_option = option_with_default(
 )
 
 
+FILTER_OPTIONS = {
+    "channel_ids": "--channel",
+    "processing_status": "--status",
+    "customer_name": "--customer-name",
+    "invoice_id": "--invoice",
+    "search_by": "--search-by",
+    "created_from": "--since",
+    "created_to": "--until",
+}
+"""The options of filters whose names in Python are others."""
+
+
 def _selection(
     channel_ids: tuple[int, ...],
     since: datetime | None,
@@ -87,8 +99,7 @@ def _selection(
         query = PaymentQuery(channel_ids=channel_ids or None, **filters)
         period = Period(since, until)
     except ConfigurationError as error:
-        options = {"created_from": "--since", "created_to": "--until"}
-        raise click.UsageError(with_names(str(error), options, count=2)) from None
+        raise click.UsageError(with_names(str(error), FILTER_OPTIONS, count=2)) from None
     return Selection(query, page_size, concurrency, period)
 
 

@@ -162,8 +162,11 @@ def redraws(verbosity: Verbosity) -> bool:
 
 
 def _plain_lines(verbosity: Verbosity, label: str = "") -> PlainLines | None:
-    """Return what prints waits if there is no display, or None if there is one or nothing is printed."""
-    return None if redraws(verbosity) or verbosity.quiet else PlainLines(label)
+    """Return what prints waits if there is no display, or None if there is one or nothing is printed.
+
+    The line of a single store's progress repeats its wait; that of many stores does not have it.
+    """
+    return None if redraws(verbosity) or verbosity.quiet else PlainLines(label, repeats=bool(label))
 
 
 class Progress(Screen):

@@ -146,10 +146,13 @@ class Waits:
 
 
 class PlainLines:
-    """Prints waits as lines on standard error: when one begins, and every 15 seconds while it lasts."""
+    """Prints waits as lines on standard error: when one begins, and if it `repeats`, every 15 seconds."""
 
-    def __init__(self, label: str = "", clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, label: str = "", clock: Callable[[], float] = monotonic, *, repeats: bool = True
+    ) -> None:
         self._label = f"{label}: " if label else ""
+        self._repeats = repeats
         self._waits = Waits(clock)
         self._printed_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -170,7 +173,8 @@ class PlainLines:
         self._printed_until = wait.ends
         click.echo(f"{self._label}{_sentence(self._waits.text or '')}", err=True)
         self._stop()
-        self._timer = asyncio.get_running_loop().call_later(_LINE_INTERVAL, self._print_again)
+        if self._repeats:
+            self._timer = asyncio.get_running_loop().call_later(_LINE_INTERVAL, self._print_again)
 
     def _print_again(self) -> None:
         if (wait := self._waits.longest) is not None:

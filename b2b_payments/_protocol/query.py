@@ -118,6 +118,12 @@ def _filter_text(name: str, value: str | None) -> str | None:
     return checked_text(name, value)
 
 
+def _has_keywords(query: PaymentQuery, _field: attrs.Attribute[Any], value: SearchBy | None) -> None:
+    if value is not None and query.q is None:
+        # The service would ignore it, and list every payment.
+        raise ConfigurationError("search_by has nothing to search for: give q, or leave search_by out.")
+
+
 @frozen(kw_only=True)
 class PaymentQuery:
     """The list's filters and order: its parameters except offset and limit, named as in the service."""
@@ -126,7 +132,7 @@ class PaymentQuery:
     processing_status: int | None = attrs.field(default=None, converter=_status)
     customer_name: str | None = attrs.field(default=None, converter=_customer_name)
     invoice_id: int | None = attrs.field(default=None, converter=_invoice)
-    search_by: SearchBy | None = attrs.field(default=None, converter=_search_by)
+    search_by: SearchBy | None = attrs.field(default=None, converter=_search_by, validator=_has_keywords)
     q: str | None = attrs.field(default=None, converter=_keywords)
     sort_by: SortBy = attrs.field(default=SortBy.CREATED_AT, converter=_sort_by)
     order_by: OrderBy = attrs.field(default=OrderBy.ASC, converter=_order_by)

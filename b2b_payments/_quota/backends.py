@@ -22,7 +22,7 @@ from b2b_payments._quota.window import Priority, Report, Verdict, Window, new_ke
 StoreKey = tuple[Hashable, ...]
 """Identifies a store: its base URL, and its hash or token."""
 
-_logger = logging.getLogger("b2b_payments")
+_logger = logging.getLogger("b2b_payments.quota")
 
 
 class Backend(ABC):

@@ -91,7 +91,7 @@ class _Server:
             from redis.retry import Retry  # noqa: PLC0415
         except ImportError:
             raise ConfigurationError(
-                "Quota(shared=…) with a server's URL needs redis: install b2b-payments[redis]."
+                "Quota(shared=…) with a server's URL needs redis: pip install 'b2b-payments[redis]'."
             ) from None
         # An idle connection may have been closed: try a new one at once.
         again = Retry(NoBackoff(), 1, supported_errors=(NoConnection,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -47,8 +48,7 @@ class ArrowBatches:
     """
 
     def __init__(self, table: TableName, rows: int = BATCH_ROWS) -> None:
-        if table not in get_args(TableName):
-            raise ConfigurationError(f"table must be 'payments' or 'line_items', not {table!r}.")
+        check(table)
         self._arrow = library("pyarrow")
         self._name = table
         self._rows = min(rows, sys.maxsize)
@@ -142,6 +142,18 @@ def polars_of(table: ArrowTable) -> PolarsFrame:
     """Convert a table to polars."""
     frame: PolarsFrame = library("polars").from_arrow(table)
     return frame
+
+
+def check(table: object) -> None:
+    """Raise ConfigurationError if `table` is not a table's name."""
+    if table not in get_args(TableName):
+        raise ConfigurationError(f"table must be 'payments' or 'line_items', not {table!r}.")
+
+
+def require(name: str) -> None:
+    """Raise ConfigurationError if a library is missing, as `library` does, without the time of an import."""
+    if find_spec(name) is None:
+        library(name)
 
 
 def library(name: str) -> Any:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
+from anyio import to_thread
 
 from b2b_payments._arguments import whole
 from b2b_payments._converter import decoded_page
@@ -144,30 +145,31 @@ class Pager(ABC):
         `position` there, from 0. Memory holds one batch and the prefetched pages. Raises ConfigurationError
         if pyarrow is missing (extra `arrow`), ExportError for a number that its column cannot hold exactly.
         """
-        batches = ArrowBatches(table, whole("rows", rows, least=1))
-        return _in_batches(self.joined(), batches)
+        arrow.check(table)
+        arrow.require("pyarrow")
+        return _in_batches(self.joined(), table, whole("rows", rows, least=1))
 
     async def to_arrow(self, *, table: TableName = "payments") -> arrow.ArrowTable:
         """Return all payments as one `pyarrow.Table`, with the columns and errors of `arrow_batches`."""
-        builder = ArrowBatches(table)
-        async with aclosing(_in_batches(self.joined(), builder)) as batches:
-            return builder.table([batch async for batch in batches])
+        async with aclosing(self.arrow_batches(table=table)) as batches:
+            read = [batch async for batch in batches]
+        return (await _builder(table)).table(read)
 
     async def to_pandas(self, *, table: TableName = "payments") -> arrow.PandasFrame:
         """Return all payments as a pandas DataFrame with Arrow types, so that decimals stay exact.
 
         Columns and errors are those of `arrow_batches`; the extra is `pandas`.
         """
-        arrow.library("pandas")
-        return arrow.pandas_of(await self.to_arrow(table=table))
+        arrow.require("pandas")
+        return await to_thread.run_sync(arrow.pandas_of, await self.to_arrow(table=table))
 
     async def to_polars(self, *, table: TableName = "payments") -> arrow.PolarsFrame:
         """Return all payments as a polars DataFrame.
 
         Columns and errors are those of `arrow_batches`; the extra is `polars`.
         """
-        arrow.library("polars")
-        return arrow.polars_of(await self.to_arrow(table=table))
+        arrow.require("polars")
+        return await to_thread.run_sync(arrow.polars_of, await self.to_arrow(table=table))
 
 
 async def _items(
@@ -183,16 +185,23 @@ async def _items(
 
 
 async def _in_batches(
-    pages: Iteration[JoinedPage], builder: ArrowBatches
+    pages: Iteration[JoinedPage], table: TableName, rows: int
 ) -> AsyncGenerator[arrow.RecordBatch, None]:
+    builder = None
     try:
         async for page in pages:
+            builder = builder or await _builder(table, rows)
             for batch in builder.add(page.listing.body, page.places):
                 yield batch
-        for batch in builder.flush():
+        for batch in builder.flush() if builder else ():
             yield batch
     finally:
         await pages.aclose()
+
+
+async def _builder(table: TableName, rows: int = arrow.BATCH_ROWS) -> ArrowBatches:
+    # In a thread: pyarrow takes seconds to import, and imports pandas if that is installed.
+    return await to_thread.run_sync(ArrowBatches, table, rows)
 
 
 def _page(items: list[Item], page: JoinedPage) -> Page[Item]:

@@ -175,5 +175,8 @@ def store_for(to: PathLike, *, schema: str | None = None) -> Store:
         raise ConfigurationError(f"{to} cannot be written: it is a folder; name a file in it.")
     if kind is None:
         endings = ", ".join(ending for name in _STORES for ending in FORMATS[name].endings)
-        raise ConfigurationError(f"The database of {to} is unknown: use one of the extensions {endings}.")
+        raise ConfigurationError(
+            f"The database of {to} is unknown: use one of the extensions {endings}, "
+            "or an address such as postgresql://host/database."
+        )
     return kind(text)

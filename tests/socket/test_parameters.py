@@ -51,7 +51,7 @@ def last(sandbox: Sandbox) -> SeenRequest:
         ({"offset": 7}, [("offset", "7"), *ALWAYS[1:]]),
         ({"order_by": OrderBy.DESC}, [*ALWAYS[:2], ("orderBy", "DESC"), ALWAYS[3]]),
         *(({"sort_by": key}, [*ALWAYS[:3], ("sortBy", key.value)]) for key in SortBy),
-        *(({"search_by": key}, [*ALWAYS, ("searchBy", key.value)]) for key in SearchBy),
+        *(({"search_by": key, "q": "7"}, [*ALWAYS, ("searchBy", key.value), ("q", "7")]) for key in SearchBy),
         ({"search_by": "externalId", "q": "ERP-1"}, [*ALWAYS, ("searchBy", "externalId"), ("q", "ERP-1")]),
         ({"customer_name": "Søren & Co"}, [*ALWAYS, ("customerName", "Søren & Co")]),
         ({"invoice_id": 13}, [*ALWAYS, ("invoiceId", "13")]),

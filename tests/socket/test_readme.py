@@ -31,6 +31,7 @@ PAGES = {path: path.read_text(encoding="utf-8") for path in (*ROOT.glob("*.md"),
 README = PAGES[ROOT / "README.md"]
 RUN_ELSEWHERE = {
     "testing.md-0": "tests/unit/test_testing.py",
+    "testing.md-1": "tests/unit/test_testing.py",
     "changes.md-1": "tests/socket/test_taskiq_worker.py",
     "recipes.md-0": "tests/socket/test_recipes.py",
     "recipes.md-1": "tests/socket/test_recipes.py",

@@ -6,10 +6,10 @@ from typing import get_type_hints
 
 import pytest
 
-from b2b_payments import ConfigurationError, LegacyAuth, PaymentsClient, StoreAuth
-from b2b_payments._client import Settings
+from b2b_payments import ConfigurationError, LegacyAuth, PaymentsClient, Quota, StoreAuth
+from b2b_payments._client import Settings, with_shared_from_env
 
-NAMES = ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN", "BASE_URL")
+NAMES = ("STORE_HASH", "ACCESS_TOKEN", "AUTH_TOKEN", "BASE_URL", "QUOTA_SHARED")
 
 
 @pytest.fixture
@@ -45,6 +45,31 @@ def test_base_url_is_read(environment: pytest.MonkeyPatch) -> None:
     client = client_from(environment, AUTH_TOKEN="token-2", BASE_URL="https://one.example/io")
     assert "https://one.example/io" in repr(client)
     assert "two.example" in repr(PaymentsClient.from_env(base_url="https://two.example"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [
+        *((word, None) for word in ("", "0", "false", "No", "off")),
+        *((word, True) for word in ("1", "true", "YES", "on")),
+        ("/var/lib/quota", "/var/lib/quota"),
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+    ],
+)
+def test_shared_quota_is_read(environment: pytest.MonkeyPatch, text: str, shared: object) -> None:
+    """A word turns sharing on or off; a path or URL says where."""
+    environment.setenv("B2B_PAYMENTS_QUOTA_SHARED", text)
+    assert with_shared_from_env(Quota()).shared == shared
+    assert with_shared_from_env(Quota(shared="/elsewhere")).shared == "/elsewhere"
+
+
+@pytest.mark.parametrize("text", ["quota", "./quota", "ja", "redis:/u:planted@host", "http://u:planted@host"])
+def test_shared_quota_that_is_none_is_refused(environment: pytest.MonkeyPatch, text: str) -> None:
+    """A path that depends on the current folder would be shared with nobody; the value is not shown."""
+    environment.setenv("B2B_PAYMENTS_QUOTA_SHARED", text)
+    with pytest.raises(ConfigurationError, match="QUOTA_SHARED must be 1, the absolute path") as caught:
+        client_from(environment, AUTH_TOKEN="token-2")
+    assert "planted" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

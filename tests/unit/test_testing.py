@@ -19,6 +19,11 @@ from b2b_payments.sandbox import Fault, Sandbox
 from b2b_payments.testing import make_payment
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+TESTS, OWN_SANDBOX = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+COUNT = """
+async def test_count(payments_client):
+    assert await payments_client.payments.list().count() == 5
+"""
 
 
 def test_made_payment_is_complete() -> None:
@@ -81,7 +86,7 @@ PROJECTS: dict[str, tuple[str, list[str]]] = {
         asyncio_default_test_loop_scope = session
         asyncio_default_fixture_loop_scope = session
         """,
-        re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL),
+        [TESTS, OWN_SANDBOX + COUNT],
     ),
     "pytest-asyncio, strict mode, and anyio beside it": (
         """
@@ -120,19 +125,11 @@ PROJECTS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-WITHOUT_PLUGINS = """
-import pytest
-from anyio.from_thread import start_blocking_portal
-from b2b_payments.sandbox import Sandbox
-
-@pytest.fixture
-def payments_sandbox():
-    with start_blocking_portal() as portal:
-        with portal.wrap_async_context_manager(Sandbox(payments=3)) as sandbox:
-            yield sandbox
+WITHOUT_PLUGINS = f"""
+{OWN_SANDBOX}
 
 def test_one(payments_client):
-    assert payments_client.payments.list().count() == 3
+    assert payments_client.payments.list().count() == 5
 
 async def test_two(payments_client):
     pass

@@ -27,6 +27,15 @@ def _offline(sandbox: Sandbox) -> int:
     )
 
 
+def test_quota_that_is_not_shared_is_said(service: Sandbox, tmp_path: Path) -> None:
+    """A command whose quota cannot be shared warns of that once, and is carried out."""
+    shared = {"B2B_PAYMENTS_QUOTA_SHARED": str(tmp_path / "gone" / "quota")}
+    result = invoke(service, "list", variables=shared)
+    assert (result.exit_code, result.stderr.count("\n")) == (0, 1), result.stderr
+    assert result.stderr.startswith("Warning: The quota cannot be shared through ")
+    assert len(result.stdout.splitlines()) == service.store.payments
+
+
 def test_list(service: Sandbox) -> None:
     """`list` prints every payment as the service's own object, one per line."""
     assert _rows(service, "list", "--page-size", "100") == list(service.store.all_wire())

@@ -97,7 +97,7 @@ def test_older_export_is_kept(service: Sandbox, tmp_path: Path) -> None:
 
 
 def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
-    """Resuming with other filters is refused, with the differences."""
+    """Resuming with other filters is refused, with the differences, named as the options are."""
     target = tmp_path / "p.jsonl"
     sink = JSONLSink(target)
     sink.open()
@@ -106,9 +106,9 @@ def test_resumed_with_other_filters(service: Sandbox, tmp_path: Path) -> None:
     sink.close(complete=False)
     other = ("--status", "refunded", "--channel", "2")
     message = sentence(invoke(service, "export", "--output", str(target), "--resume", *other), 2)
-    assert "processing_status was 3 and is now 4" in message
-    assert "customer_name was 'a' and is now not set" in message
-    assert "channel_ids was not set and is now [2]" in message
+    assert "--status was 3 and is now 4" in message
+    assert "--customer-name was 'a' and is now not set" in message
+    assert "--channel was not set and is now [2]" in message
     assert message.endswith("Resume it with the same filters, or start again without resuming.")
 
 

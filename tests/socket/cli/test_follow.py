@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import os
 import re
+import select
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -82,6 +85,27 @@ async def test_ends_when_its_reader_ends(sandbox: Sandbox) -> None:
     assert process.stderr is not None
     errors = await asyncio.wait_for(process.stderr.read(), 30)
     assert (await process.wait(), errors) == (0, b"")
+
+
+@pytest.mark.slow
+async def test_lines_that_a_reader_left_in_the_pipe_are_printed_again(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The state is that of the lines which the reader took, so the next run prints the others."""
+    command = ("follow", "--since", "2000-01-01", "--state", str(tmp_path / "state.json"))
+    reading, writing = os.pipe()
+    with io.FileIO(reading) as reader:  # takes no byte more than it returns
+        process = await start(sandbox, *command, stdout=writing)
+        os.close(writing)
+        taken = [json.loads(await asyncio.to_thread(reader.readline)) for _ in range(3)]
+        await asyncio.to_thread(select.select, [reader], [], [])  # the fourth line is there
+    code, _, errors = await finished(process)
+    assert (code, errors) == (0, "")
+    second = await start(sandbox, *command)
+    taken += await lines(second, 27)
+    assert [one["id"] for one in taken] == list(sandbox.store.ids())
+    second.send_signal(signal.SIGINT)
+    await finished(second)
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def test_list_that_contradicts_the_copy(service: Sandbox, tmp_path: Path) -> Non
     [
         ((), 2, "Missing option '--to'"),
         (("--to", "."), 2, ". cannot be written: it is a folder; name a file in it."),
-        (("--to", "copy.csv"), 2, "The database of copy.csv is unknown: use one of the extensions .duckdb"),
+        (("--to", "copy.csv"), 2, "or an address such as postgresql://host/database."),
         (("--to", "nowhere/copy.db"), 2, "nowhere is not a folder"),
         (("--to", "copy.db", "--overlap", "-1"), 2, "-1"),
         (("--to", "copy.db", "--most-lookups", "0"), 2, "give a whole number, 1 or more, not '0'."),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from decimal import Decimal, localcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from pyarrow import parquet
 
 from b2b_payments import ConfigurationError, Payment, PaymentsClient, ResponseDecodeError, to_dict
+from b2b_payments._tables import arrow
 from b2b_payments._tables.arrow import TableName
 from b2b_payments.export import ExportError, ParquetSink, export
 from b2b_payments.sandbox import Rules, Sandbox
@@ -195,6 +198,25 @@ async def test_an_unreadable_amount_is_named(sandbox: Sandbox, client: PaymentsC
     sandbox.store.insert(total={"code": "USD", "value": "many"})
     with pytest.raises(ResponseDecodeError, match="total"):
         await client.payments.list().to_arrow()
+
+
+async def test_libraries_are_imported_in_other_threads(
+    client: PaymentsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing pyarrow, pandas and polars, which takes seconds, does not block the event loop."""
+    imported = set[tuple[str, bool]]()
+
+    def library(name: str) -> Any:
+        imported.add((name, threading.current_thread() is threading.main_thread()))
+        return import_module(name)
+
+    monkeypatch.setattr(arrow, "library", library)
+    async with aclosing(client.payments.list().arrow_batches()) as batches:
+        assert (await anext(batches)).num_rows == 600
+    assert (await client.payments.list().to_arrow()).num_rows == 600
+    assert len(await client.payments.list().to_pandas()) == 600
+    assert len(await client.payments.list().to_polars()) == 600
+    assert imported == {("pyarrow", False), ("pandas", False), ("polars", False)}
 
 
 @pytest.mark.parametrize(

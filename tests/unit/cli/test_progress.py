@@ -146,6 +146,20 @@ def test_a_line_every_ten_seconds(
     assert lines == (["0 payments · 0/s · 0 pages."] * 3 if expected is None else expected)
 
 
+def test_wait_is_said_once_beside_the_lines_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal, a wait is printed as it begins; while it lasts, the lines of progress have it."""
+
+    async def wait() -> None:
+        with Progress(Quota(), Verbosity()) as progress:
+            progress.listen(RetryScheduled("payments.list", 1, 45.0, "failed", why="503 Busy"))
+            await anyio.sleep(40.5)
+
+    run(wait())
+    begins, *lines = capsys.readouterr().err.splitlines()
+    assert begins == "Attempt 1 failed (503 Busy), next attempt in 45 s."
+    assert [line.startswith("0 payments") and "503 Busy" in line for line in lines] == [True] * 4
+
+
 def test_total_of_remaining_channels_is_not_shown() -> None:
     """A total smaller than the payments done covers only the remaining channels, so it is not shown."""
     row = ExportLine("north").row(PaceReading(before=3_000, rows=200, pages=1, total=1_000))

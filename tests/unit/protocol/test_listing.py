@@ -37,8 +37,6 @@ def test_query_without_filters() -> None:
         ({"processing_status": 4}, ("processingStatus", "4")),
         ({"customer_name": "Zürich & Söhne"}, ("customerName", "Zürich & Söhne")),
         ({"invoice_id": 13}, ("invoiceId", "13")),
-        ({"search_by": SearchBy.EXTERNAL_ID}, ("searchBy", "externalId")),
-        ({"search_by": "externalCustomerId"}, ("searchBy", "externalCustomerId")),
         ({"q": " 7 "}, ("q", " 7 ")),
         ({"q": "a=b&c"}, ("q", "a=b&c")),
     ],
@@ -46,6 +44,12 @@ def test_query_without_filters() -> None:
 def test_filter_is_one_pair(given: dict[str, Any], expected: tuple[str, str]) -> None:
     """Each filter adds exactly one pair with its value; zero is a value."""
     assert pairs(**given) == [*DEFAULT, expected]
+
+
+@pytest.mark.parametrize("key", [SearchBy.EXTERNAL_ID, "externalId"])
+def test_search_is_two_pairs(key: str) -> None:
+    """A search adds the field and what to look for in it."""
+    assert pairs(search_by=key, q="A-1") == [*DEFAULT, ("searchBy", "externalId"), ("q", "A-1")]
 
 
 def test_enum_member_is_sent_as_its_value() -> None:
@@ -110,6 +114,7 @@ def test_channel_ids_in_any_iterable(given: Any) -> None:
         ({"channel_ids": [10**5000]}, "channel_ids must be a list of whole numbers"),
         ({"q": ["x"]}, r"q must be a string of keywords or an id, not \['x'\]"),
         ({"order_by": "asc"}, "order_by 'asc' is unknown; use one of ASC, DESC"),
+        ({"search_by": "externalId"}, "search_by has nothing to search for: give q"),
         ({"search_by": "payerName"}, "search_by 'payerName' is unknown; use one of id, "),
     ],
 )
