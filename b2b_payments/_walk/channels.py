@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 
 from b2b_payments._errors import APIError, BadRequestError, PaginationError, ValidationError
 from b2b_payments._mixups import MixUps
 from b2b_payments._models import OrderBy
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import define
 from b2b_payments._protocol.listing import Head, Listing
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
@@ -37,14 +38,16 @@ class LearnedEncodings:
 
     useful: list[ChannelEncoding] = attrs.field(factory=lambda: list(ChannelEncoding))
     accepted: set[tuple[ChannelEncoding, bool]] = attrs.field(factory=set)
-    shown: dict[ChannelEncoding, set[str]] = attrs.field(factory=dict)
+    shown: dict[ChannelEncoding, set[int | str]] = attrs.field(factory=dict)
     joint: set[ChannelEncoding] = attrs.field(factory=set)
     applied: set[tuple[ChannelEncoding, bool]] = attrs.field(factory=set)
-    latest: dict[tuple[ChannelEncoding, bool, OrderBy], tuple[PaymentQuery, set[str]]] = attrs.field(
+    latest: dict[tuple[ChannelEncoding, bool, OrderBy], tuple[PaymentQuery, set[int | str]]] = attrs.field(
         factory=dict
     )
 
-    def note_shown(self, encoding: ChannelEncoding, channels: set[str], query: PaymentQuery | None) -> None:
+    def note_shown(
+        self, encoding: ChannelEncoding, channels: set[int | str], query: PaymentQuery | None
+    ) -> None:
         """Record a page with rows of these requested channels and no others; the query, of a first page."""
         self.shown.setdefault(encoding, set()).update(channels)
         if len(channels) > 1:
@@ -57,10 +60,16 @@ class LearnedEncodings:
                 self.applied.add((encoding, several))
             self.latest[key] = query, channels
 
-    def finds(self, encoding: ChannelEncoding, channels: set[str]) -> bool:
+    def finds(self, encoding: ChannelEncoding, channels: set[int]) -> bool:
         """Whether an empty list of these channels can be believed in this encoding."""
         is_applied = (encoding, len(channels) > 1) in self.applied
         return is_applied or channels <= self.shown.get(encoding, set())
+
+
+def _named(heads: Iterable[Head]) -> set[int | str]:
+    """Return the channels that rows name, as whole numbers where they are."""
+    present = [head.channel_id for head in heads if head.channel_id not in (None, "")]
+    return {str(one) if (whole := whole_of(one)) is None else whole for one in present}
 
 
 @define(eq=False)
@@ -86,8 +95,8 @@ class EncodingTrials:
     _answered: bool = attrs.field(default=False, init=False)
 
     @property
-    def _requested(self) -> set[str]:
-        return set(map(str, self._query.channel_ids or ()))
+    def _requested(self) -> set[int]:
+        return set(self._query.channel_ids or ())
 
     def next(self) -> ChannelEncoding | None:
         """Return the encoding to try, or None if the query has no channels.
@@ -139,7 +148,7 @@ class EncodingTrials:
 
     def _note_misread(self, encoding: ChannelEncoding, page: SortedPage) -> None:
         """Record a page with payments of other channels: it is requested again, then in the next encoding."""
-        channels = {str(head.channel_id) for head in page.listing.heads}
+        channels = _named(page.listing.heads)
         self._shown = self._shown or (page.offset == 0 and bool(channels & self._requested))
         self._misread.append(page.ids)
         if page.ids != self._misread[0]:
@@ -163,17 +172,16 @@ class EncodingTrials:
         """Whether the page is empty and another encoding shows payments of the requested channels."""
         if page.ids or page.offset > 0 or self._learned.finds(encoding, self._requested):
             return False
-        requested = self._requested
         for other in [one for one in self._learned.useful if one not in {encoding, *self._given_up}]:
             self._compared.add(other)
-            if any(str(head.channel_id) in requested for head in await self._first_rows(other, page.limit)):
+            if _named(await self._first_rows(other, page.limit)) & self._requested:
                 return True
         return False
 
     async def _is_misread(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
         """Whether the page has rows of another channel, or lacks rows of one of several channels."""
         learned, requested = self._learned, self._requested
-        channels = {str(head.channel_id) for head in page.listing.heads if head.channel_id not in (None, "")}
+        channels = _named(page.listing.heads)
         if not channels <= requested:
             return True
         if channels:
@@ -184,12 +192,12 @@ class EncodingTrials:
         return await self._leaves_out(encoding, page, channels, missing)
 
     async def _leaves_out(
-        self, encoding: ChannelEncoding, page: SortedPage, channels: set[str], missing: set[str]
+        self, encoding: ChannelEncoding, page: SortedPage, channels: set[int | str], missing: set[int]
     ) -> bool:
         """Whether the list lacks some of several channels, given its first page, of one channel or empty."""
         # That is right only if the others' first rows come after it.
         for channel_id in missing:
-            listing = await self._first_row((int(channel_id),), encoding)
+            listing = await self._first_row([channel_id], encoding)
             if listing is None:
                 continue
             first = keyed(listing, self._order, limit=1, full_size=False)
@@ -198,24 +206,22 @@ class EncodingTrials:
                 or page.reaches_total
                 or (page.is_sorted and first.ids and first.keys[0] < page.keys[-1])
             )
-            if first.ids and belongs and all(str(head.channel_id) == channel_id for head in listing.heads):
+            if first.ids and belongs and _named(listing.heads) == {channel_id}:
                 return True
         # They may. But a service that ignores the encoding may list one channel, whatever is requested.
         # One channel alone is written alike in several encodings. With any other one, this one is shown.
         if channels and (encoding, True) not in self._learned.applied:
-            others = [*map(int, missing)]
-            if len(others) == 1:
-                others.append(max(map(int, self._requested)) + 1)
-            listing = await self._first_row(others, encoding)
+            others = missing if len(missing) > 1 else missing | {max(self._requested) + 1}
+            listing = await self._first_row([*others], encoding)
             if listing is not None:
-                if any(str(head.channel_id) in channels for head in listing.heads):
+                if _named(listing.heads) & channels:
                     return True
                 self._learned.applied.add((encoding, True))
         # And a service that applies one of the channels only shows another if they are reversed.
         listing = await self._first_row((self._query.channel_ids or ())[::-1], encoding)
         if listing is None or not channels:
             return False
-        return channels.isdisjoint(str(head.channel_id) for head in listing.heads)
+        return channels.isdisjoint(_named(listing.heads))
 
     async def _first_row(self, channel_ids: Sequence[int], encoding: ChannelEncoding) -> Listing | None:
         """Return the first row of these channels, None if they are refused: that shows nothing."""

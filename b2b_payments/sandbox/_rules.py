@@ -86,8 +86,8 @@ class Rules:
         "repeat-last" uses only the last of a repeated key, as many servers do. `default_channels` are the
         channels of a list without `channelIds`; None means all [open]. `sparse_lists` leaves `fees`,
         `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists [doc]; it
-        is off by default, so that a list's row equals `Store.wire`. `ids_as` formats ids as numbers or
-        strings [seen].
+        is off by default, so that a list's row equals `Store.wire`. `ids_as` formats ids as numbers,
+        as numbers with a fraction (``70.0``, as proxies that read JSON write them), or as strings [seen].
 
     Shapes
         `fees_as` are the objects of the older specification, or the numbers of the newer one [doc].
@@ -164,7 +164,7 @@ class Rules:
     other_channel_encodings: Literal["ignore", "nothing", 400, 422] = "ignore"
     default_channels: Collection[int] | None = attrs.field(default=None, converter=_ids_or_none)
     sparse_lists: bool = False
-    ids_as: Literal["number", "string"] = "number"
+    ids_as: Literal["number", "fraction", "string"] = "number"
 
     fees_as: Literal["objects", "numbers"] = "objects"
     empties_as: Literal["own", "swapped"] = "own"

@@ -125,6 +125,19 @@ async def test_a_channel_in_the_middle_is_not_left_out_by_an_ignored_encoding(un
         assert ids == [row["id"] for row in shown]
 
 
+async def test_channel_ids_may_have_a_fraction() -> None:
+    """A channel is recognized in a row however its id is written."""
+    async with (
+        Sandbox(60, (1, 2, 3), rules=Rules(ids_as="fraction")) as sandbox,
+        client_of(sandbox) as client,
+    ):
+        wanted = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {1.0, 2.0}]
+        assert len(wanted) > 1
+        walk = client.payments.list(channel_ids=[1, 2])
+        assert [payment.id async for payment in walk] == wanted
+        assert walk.report.complete
+
+
 LAST_ONLY = Rules(channel_encoding=("repeat-last", "brackets"), max_limit=50)
 
 
