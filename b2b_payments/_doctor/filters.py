@@ -9,7 +9,6 @@ from b2b_payments._doctor.finding import Finding, fine, note, problem, unknown
 from b2b_payments._doctor.lists import totals
 from b2b_payments._doctor.questions import channel_ids, encoding_outcome
 from b2b_payments._errors import APIError
-from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import counted
 from b2b_payments._protocol.query import ChannelEncoding, fits
 from b2b_payments._resources.channels import says_single_storefront
@@ -166,10 +165,7 @@ def _filter_outcome(evidence: Evidence, name: str) -> str | None:
 
 def _matches(row: Row, one: Observation) -> bool:
     """Whether a payment matches the query, as far as its row shows."""
-    query = _query_of(one)
-    if "q" in query:  # the whole id, not a text that contains it
-        return whole_of(query["q"]) == whole_of(row.get("id"))
-    return False not in fits(query, row).values()
+    return False not in fits(_query_of(one), row).values()
 
 
 def _query_of(one: Observation) -> Mapping[str, str]:

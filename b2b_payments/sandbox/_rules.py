@@ -75,8 +75,9 @@ class Rules:
         number of rows to the actual one. `equals` is the order among rows with the same sort key: reversed
         with the list ("stable"), the same in both directions ("one way"), or different at each request
         ("shuffled"). Without `sortBy` and `orderBy` the list is sorted by id, in the `default_order` [open].
-        `search` defines which texts `q` finds: those that contain it, or those that share a word with it,
-        ignoring case ("words"), as search engines do [open]. `ignores` names query parameters that the list
+        `search` defines which texts `q` finds: those that contain it, except that ids are found whole where
+        `searchBy` names them, or parts of these, too ("parts"), or those that share a word with it, ignoring
+        case ("words"), as search engines do [open]. `ignores` names query parameters that the list
         ignores [open]; if it ignores `orderBy`, the order is `ignored_order`, and if it ignores `sortBy`, the
         list is sorted by id. `list_lag` is how many seconds lists lag a write [seen], or a function that
         returns them for each write: then lists may show writes out of order, but never those of one payment.
@@ -150,7 +151,7 @@ class Rules:
     short_pages: float | Callable[[int], int] = attrs.field(default=0.0, validator=_at_least(0))
     equals: Literal["stable", "one way", "shuffled"] = "stable"
     list_lag: float | Callable[[], float] = attrs.field(default=0.0, validator=_at_least(0))
-    search: Literal["contains", "words"] = "contains"
+    search: Literal["contains", "parts", "words"] = "contains"
     ignores: Collection[ListParameter] = attrs.field(default=(), converter=_as_set)
     ignored_order: Literal["ASC", "DESC"] = "ASC"
     default_order: Literal["ASC", "DESC"] = "DESC"

@@ -95,7 +95,7 @@ def _list(call: Call) -> Answer:
     store, rules = call.store, call.store.rules
     pairs = [(name, value) for name, value in call.query if name.removesuffix("[]") not in rules.ignores]
     query = ListQuery.parse(pairs, rules.channel_encoding)
-    query = attrs.evolve(query, by_words=rules.search == "words")
+    query = attrs.evolve(query, by_words=rules.search == "words", by_parts=rules.search == "parts")
     if "orderBy" in rules.ignores:
         query = attrs.evolve(query, ascending=rules.ignored_order == "ASC")
     elif not any(name == "orderBy" and value for name, value in pairs):

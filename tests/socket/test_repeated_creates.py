@@ -85,6 +85,7 @@ async def test_search_may_return_similar_ids(sandbox: Sandbox, client: PaymentsC
         {"ignores": ["q"]},
         {"ignores": ["searchBy"]},
         {"search": "words"},
+        {"search": "parts"},
         {"ids_as": "string"},
         {"ids_as": "fraction"},
     ],
