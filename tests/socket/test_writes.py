@@ -90,6 +90,28 @@ async def test_create_with_lost_answer_is_found(
     assert writes(sandbox) == ["POST"]
 
 
+@pytest.mark.parametrize("lead", [-86_400 * 900, -3_600, 3_600])
+async def test_the_clocks_need_not_agree(sandbox: Sandbox, client: PaymentsClient, lead: int) -> None:
+    """A payment is recognized as the one just sent, or as older, by the service's clock."""
+    sandbox.store.clock = int(time.time()) + lead
+    ours: dict[str, Any] = {
+        "externalId": "INV-7",
+        "customerId": "95000",
+        "total": {"code": "USD", "value": "20.0000"},
+    }
+    sandbox.store.insert(**ours, createdAt=sandbox.store.clock - 1_800)
+    sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError) as caught:
+        await client.payments.create_offline(OFFLINE)
+    async with client_of(sandbox) as other:
+        assert await other.payments.settle(caught.value) is None
+    sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
+    payment_id = await client.payments.create_offline(OFFLINE)
+    assert payment_id == 62
+    async with client_of(sandbox) as other:
+        assert await other.payments.settle(caught.value) == payment_id
+
+
 async def test_lagging_list_is_read_again() -> None:
     """A payment that the list does not show yet is found once it does."""
     async with Sandbox(60, rules=Rules(list_lag=0.002)) as sandbox, client_of(sandbox) as client:
