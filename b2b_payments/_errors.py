@@ -155,7 +155,10 @@ class APIError(B2BPaymentsError):
         if len(fields) > _LONGEST_FIELDS:
             fields = f"{fields[:_LONGEST_FIELDS]}… (the rest is in `errors`)"
         request = f" (request id {self.request_id})" if self.request_id else ""
-        return printable(f"{where}{self.status} {self.message}{fields}{request}")
+        status = str(self.status)
+        if self.status < 300 and self.code is not None:  # the body's code is what failed
+            status += f" with code {self.code}:"
+        return printable(f"{where}{status} {self.message}{fields}{request}")
 
 
 class BadRequestError(APIError):

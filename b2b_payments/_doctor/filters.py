@@ -165,10 +165,7 @@ def _filter_outcome(evidence: Evidence, name: str) -> str | None:
 
 def _matches(row: Row, one: Observation) -> bool:
     """Whether a payment matches the query, as far as its row shows."""
-    query = _query_of(one)
-    if "q" in query:  # the whole id, not a text that contains it
-        return query["q"] == str(row.get("id"))
-    return False not in fits(query, row).values()
+    return False not in fits(_query_of(one), row).values()
 
 
 def _query_of(one: Observation) -> Mapping[str, str]:

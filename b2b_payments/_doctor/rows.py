@@ -178,9 +178,9 @@ def lag(evidence: Evidence) -> Finding:
     if after.is_success and isinstance(after.data, dict) and channel_of(after.data) in shown:
         seen = "A payment that is newer than the whole list can be read by its id."
         return _lag_finding(seen, after.data, now)
-    listed = {str(row.get("id")): row for row in evidence.unfiltered_rows}
+    listed = {whole_of(row.get("id")): row for row in evidence.unfiltered_rows}
     payment = newest.data if newest.is_success and isinstance(newest.data, dict) else {}
-    row = listed.get(str(payment.get("id")))
+    row = listed.get(whole_of(payment.get("id")))
     current, in_list = whole_of(payment.get("updatedAt")), whole_of((row or {}).get("updatedAt"))
     if current is not None and in_list is not None and current > in_list:
         seen = "The newest payment has a later updatedAt when read by its id than in the list."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from b2b_payments._errors import AnswerMismatchError, NotFoundError, ResponseDecodeError
+from b2b_payments._models.decimals import whole_of
 from b2b_payments._protocol.answer import Answer, kind_of, read_envelope
 from b2b_payments._protocol.json import decode, members_of, repaired
 from b2b_payments._protocol.request import Request
@@ -26,7 +27,7 @@ def read_lookup(request: Request, answer: Answer, base_url: str, *, payment_id: 
         raise
     if not isinstance(data, dict):
         raise ResponseDecodeError(f"Expected an object at $.data, found {kind_of(data)}.", paths=["$.data"])
-    if str(data.get("id")) != str(payment_id):
+    if whole_of(data.get("id")) != payment_id:
         raise AnswerMismatchError(
             f"{request.method} {request.path}: the answer is not this payment.", paths=["$.data.id"]
         )
@@ -40,6 +41,6 @@ def _is_own(body: bytes) -> bool:
         return False
     return (
         isinstance(envelope, Mapping)
-        and str(envelope.get("code")) == "404"
+        and whole_of(envelope.get("code")) == 404
         and isinstance(envelope.get("meta"), Mapping)
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -41,15 +41,24 @@ from b2b_payments._walk.source import MAX_ROWS, Source
 from b2b_payments._walk.walk import Walk, Walker
 
 _CLOCK_TOLERANCE = 900.0
-"""Seconds by which the service's clock may be behind ours: an older payment is not the one just sent."""
+"""Seconds by which the service's clock may be behind our idea of it: an older payment is not the one sent."""
 
 
 @frozen
 class _Create:
-    """An offline payment to be created; `begun` is when that began by our clock (epoch seconds)."""
+    """An offline payment to be created.
+
+    `begun` is when that began (epoch seconds) by a clock that the service's is `lead()` seconds ahead of.
+    """
 
     body: Mapping[str, Any]
     begun: float = attrs.field(factory=time.time)
+    lead: Callable[[], float] = lambda: 0.0
+
+    @property
+    def began(self) -> float:
+        """When it began by the service's clock, as far as that is known."""
+        return self.begun + self.lead()
 
     @property
     def external_id(self) -> str | None:
@@ -75,7 +84,7 @@ class _Create:
 
     def may_be(self, payment: Payment) -> bool:
         """Whether a payment was created late enough to be this one."""
-        return payment.created_at.timestamp() >= self.begun - _CLOCK_TOLERANCE
+        return payment.created_at.timestamp() >= self.began - _CLOCK_TOLERANCE
 
     def is_shown_by(self, payment: Payment) -> bool:
         """Whether a payment is this one, and not an older one with the same external id."""
@@ -104,7 +113,8 @@ class Creates:
 
     async def create_offline(self, body: Mapping[str, Any], *, unless_exists: bool = False) -> int:
         """Create a payment and return its id; with `unless_exists`, that of an equal existing payment."""
-        called_at, create = anyio.current_time(), _Create(body)
+        called_at = anyio.current_time()
+        create = _Create(body, lead=self._caller.transport.clock_lead)
         if unless_exists and not any(map(str.isalnum, create.external_id or "")):
             raise ConfigurationError(
                 "unless_exists searches for the payment by its external_id: use one with a letter or a "
@@ -220,7 +230,7 @@ class Creates:
     def _remember_unknown(key: Key, create: _Create, *, searched: bool) -> None:
         now = anyio.current_time()
         about = create.particulars, now if searched else -math.inf, now + LAG
-        TURNS.remember(key, LatestCreate(None, *about, create.body, create.begun))
+        TURNS.remember(key, LatestCreate(None, *about, create.body, create.began))
 
     def _earlier_unknown(self, latest: LatestCreate) -> OutcomeUnknownError:
         create, left = _Create(latest.body, latest.begun), latest.hidden_until - anyio.current_time()
@@ -252,7 +262,7 @@ class Creates:
             external_id = create.external_id
             found_id = None if external_id is None else await self._search_new(create, external_id)
         if found_id is None:
-            raise writes.unknown_outcome(request, create.look_for, failure.message, begun=create.begun)
+            raise writes.unknown_outcome(request, create.look_for, failure.message, begun=create.began)
         return writes.remember(found_id)
 
     async def _is_new(self, payment_id: int, create: _Create) -> bool:

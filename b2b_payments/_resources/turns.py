@@ -30,7 +30,8 @@ class LatestCreate:
     """The latest create of an external id. `payment_id` is None if its outcome is unknown.
 
     `searched_at` is when the service was last asked about it, and until `hidden_until` lists may not show it,
-    both on anyio's clock. `body` and `begun` (epoch seconds) describe a create whose outcome is unknown.
+    both on anyio's clock. `body` and `begun` (epoch seconds, by the service's clock) describe a create whose
+    outcome is unknown.
     """
 
     payment_id: int | None

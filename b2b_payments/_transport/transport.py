@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
@@ -14,6 +15,7 @@ from yarl import URL
 from b2b_payments._errors import ConfigurationError, ResponseDecodeError
 from b2b_payments._mixups import MixUps
 from b2b_payments._protocol.answer import Answer, kept_headers
+from b2b_payments._protocol.limits import read_date
 from b2b_payments._protocol.request import Request
 from b2b_payments._secret import Secret
 from b2b_payments._tasks import NOT_OPEN, Home
@@ -150,6 +152,7 @@ class Transport:
         self._trust_env = trust_env
         self._proxy = None if proxy is None else checked_proxy(proxy)
         self._way = Way(self.base_url, URL(self.base_url).host or "")
+        self._dated: tuple[str, float] | None = None
 
     async def open(self) -> None:
         """Open the session.
@@ -187,6 +190,12 @@ class Transport:
         session, self._session = self._session, None
         if session is not None and session is not self._lent:
             await session.close()
+
+    def clock_lead(self) -> float:
+        """Return by how many seconds the service's clock is ahead of ours; 0 if no answer shows it."""
+        text, at = self._dated or ("", 0.0)
+        date = read_date(text)
+        return 0.0 if date is None else date.timestamp() - at
 
     def require_open(self) -> aiohttp.ClientSession:
         """Return the session.
@@ -265,6 +274,8 @@ class Transport:
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
             headers = kept_headers(response.headers, secrets, every=request.every_header)
+            if response.ok:  # an error may be a gateway's, with another clock
+                self._dated = headers.get("Date", ""), time.time()
             return Answer(
                 response.status, headers, body, secrets, reused=exchange.reused, hang_up=exchange.hang_up
             )

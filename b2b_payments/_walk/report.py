@@ -67,7 +67,9 @@ class WalkReport:
         whole.complete = bool(parts) and all(part.complete for part in parts)
         whole.ignored_filters = frozenset[str]().union(*(part.ignored_filters for part in parts))
         if all(part.ending for part in parts):
-            whole.ending = "; ".join(sorted({part.ending for part in parts if part.ending}))
+            # Where some are incomplete, how the others ended would contradict them.
+            telling = [part for part in parts if not part.complete] or parts
+            whole.ending = "; ".join(sorted({part.ending for part in telling if part.ending}))
         return whole
 
 

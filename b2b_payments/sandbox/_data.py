@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final
@@ -259,15 +259,24 @@ def _module_data(module: str, payment_id: int, draw: bytes) -> dict[str, Any]:
 _EMPTY = ("details", "moduleData", "fees", "lineItems", "allowedOperations", "allowedStatuses")
 
 
+def format_id(rules: Rules) -> Callable[[Any], int | float | str]:
+    """Return the function that formats an id as the rules say."""
+    kinds: dict[str, Callable[[Any], int | float | str]] = {"number": int, "fraction": float, "string": str}
+    return kinds[rules.ids_as]
+
+
 def format_payment(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     """Format a payment as the rules say. Returns a new row."""
     row = dict(row)
-    if rules.ids_as == "string":
-        row["id"] = str(row["id"])
+    if rules.ids_as != "number":
+        spelled = format_id(rules)
+        row["id"] = spelled(row["id"])
         row["lineItems"] = [
-            line | {"paymentId": str(line["paymentId"]), "invoiceId": str(line["invoiceId"])}
+            line | {name: spelled(line[name]) for name in ("paymentId", "invoiceId")}
             for line in row["lineItems"]
         ]
+        if row.get("channelId") is not None:
+            row["channelId"] = spelled(row["channelId"])
     if rules.fees_as == "numbers" and "fees" in row:
         row["fees"] = [fee["amount"] if isinstance(fee, dict) else fee for fee in row["fees"]]
     if rules.empties_as == "swapped":

@@ -210,7 +210,8 @@ class InvalidFieldsError(Exception):
 class ListQuery:
     """The parameters of a list request. None as `sort_by` is the service's own order, by id.
 
-    `by_words` finds texts that share a word with `q`, ignoring case, instead of those that contain it.
+    `by_words` finds texts that share a word with `q`, ignoring case, instead of those that contain it;
+    `by_parts` finds parts of ids, too.
     """
 
     offset: int = 0
@@ -220,6 +221,7 @@ class ListQuery:
     search_by: str | None = None
     q: str = ""
     by_words: bool = False
+    by_parts: bool = False
     customer_name: str = ""
     invoice_id: int | None = None
     processing_status: int | None = None
@@ -272,7 +274,7 @@ class ListQuery:
         """A key that identifies this selection, or None if every row matches."""
         plain = attrs.evolve(self, offset=0, limit=10, sort_by=None, ascending=False)
         if not plain.q:
-            plain = attrs.evolve(plain, search_by=None, by_words=False)
+            plain = attrs.evolve(plain, search_by=None, by_words=False, by_parts=False)
         return None if plain == ListQuery() else plain
 
     def select(self, table: Table, ids: Iterable[int]) -> Iterable[int]:
@@ -296,9 +298,9 @@ class ListQuery:
     def _search(self, table: Table, ids: Iterable[int]) -> list[int]:
         if self.search_by is not None:
             values = table.column(self.search_by)
-            if self.search_by in _EXACT:
+            if self.search_by in _EXACT and not self.by_parts:
                 return [one for one in ids if str(values[one]) == self.q]
-            return [one for one in ids if self._finds(values[one])]
+            return [one for one in ids if self._finds(str(values[one]))]
         columns = [table.column(name) for name in SEARCH_KEYS]
         return [one for one in ids if any(self._finds(str(column[one])) for column in columns)]
 

@@ -75,8 +75,9 @@ class Rules:
         number of rows to the actual one. `equals` is the order among rows with the same sort key: reversed
         with the list ("stable"), the same in both directions ("one way"), or different at each request
         ("shuffled"). Without `sortBy` and `orderBy` the list is sorted by id, in the `default_order` [open].
-        `search` defines which texts `q` finds: those that contain it, or those that share a word with it,
-        ignoring case ("words"), as search engines do [open]. `ignores` names query parameters that the list
+        `search` defines which texts `q` finds: those that contain it, except that ids are found whole where
+        `searchBy` names them, or parts of these, too ("parts"), or those that share a word with it, ignoring
+        case ("words"), as search engines do [open]. `ignores` names query parameters that the list
         ignores [open]; if it ignores `orderBy`, the order is `ignored_order`, and if it ignores `sortBy`, the
         list is sorted by id. `list_lag` is how many seconds lists lag a write [seen], or a function that
         returns them for each write: then lists may show writes out of order, but never those of one payment.
@@ -86,8 +87,8 @@ class Rules:
         "repeat-last" uses only the last of a repeated key, as many servers do. `default_channels` are the
         channels of a list without `channelIds`; None means all [open]. `sparse_lists` leaves `fees`,
         `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists [doc]; it
-        is off by default, so that a list's row equals `Store.wire`. `ids_as` formats ids as numbers or
-        strings [seen].
+        is off by default, so that a list's row equals `Store.wire`. `ids_as` formats ids as numbers,
+        as numbers with a fraction (``70.0``, as proxies that read JSON write them), or as strings [seen].
 
     Shapes
         `fees_as` are the objects of the older specification, or the numbers of the newer one [doc].
@@ -150,7 +151,7 @@ class Rules:
     short_pages: float | Callable[[int], int] = attrs.field(default=0.0, validator=_at_least(0))
     equals: Literal["stable", "one way", "shuffled"] = "stable"
     list_lag: float | Callable[[], float] = attrs.field(default=0.0, validator=_at_least(0))
-    search: Literal["contains", "words"] = "contains"
+    search: Literal["contains", "parts", "words"] = "contains"
     ignores: Collection[ListParameter] = attrs.field(default=(), converter=_as_set)
     ignored_order: Literal["ASC", "DESC"] = "ASC"
     default_order: Literal["ASC", "DESC"] = "DESC"
@@ -164,7 +165,7 @@ class Rules:
     other_channel_encodings: Literal["ignore", "nothing", 400, 422] = "ignore"
     default_channels: Collection[int] | None = attrs.field(default=None, converter=_ids_or_none)
     sparse_lists: bool = False
-    ids_as: Literal["number", "string"] = "number"
+    ids_as: Literal["number", "fraction", "string"] = "number"
 
     fees_as: Literal["objects", "numbers"] = "objects"
     empties_as: Literal["own", "swapped"] = "own"

@@ -95,7 +95,7 @@ def _list(call: Call) -> Answer:
     store, rules = call.store, call.store.rules
     pairs = [(name, value) for name, value in call.query if name.removesuffix("[]") not in rules.ignores]
     query = ListQuery.parse(pairs, rules.channel_encoding)
-    query = attrs.evolve(query, by_words=rules.search == "words")
+    query = attrs.evolve(query, by_words=rules.search == "words", by_parts=rules.search == "parts")
     if "orderBy" in rules.ignores:
         query = attrs.evolve(query, ascending=rules.ignored_order == "ASC")
     elif not any(name == "orderBy" and value for name, value in pairs):
@@ -192,8 +192,8 @@ def _create_offline(call: Call) -> Answer:
     store = call.store
     fields = call.offline_payment()
     fields |= _of_channel(store, call.body.get("channelId", store.channels[0]))
-    # Created now, by the real clock: a client may use the time to recognize the payment that it sent.
-    created = max(store.clock + 1, int(time.time()))
+    # A client may recognize the payment that it sent by this time, with the help of the `Date` of answers.
+    created = store.clock + 1 if store.rules.date_header else max(store.clock + 1, int(time.time()))
     return call.success({"paymentId": store.spelled_id(store.insert(created_at=created, **fields))})
 
 

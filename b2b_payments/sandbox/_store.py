@@ -15,7 +15,14 @@ from b2b_payments._arguments import check, whole
 from b2b_payments._errors import ConfigurationError
 from b2b_payments._models.decimals import is_whole
 from b2b_payments._printable import frozen
-from b2b_payments.sandbox._data import FIRST_CREATED, Rows, created_times, format_channel, format_payment
+from b2b_payments.sandbox._data import (
+    FIRST_CREATED,
+    Rows,
+    created_times,
+    format_channel,
+    format_id,
+    format_payment,
+)
 from b2b_payments.sandbox._listing import Listing, ListQuery, Row, Table
 from b2b_payments.sandbox._rules import Rules
 
@@ -187,9 +194,9 @@ class Store:
         """Whether the rules hide a payment. Raises `KeyError` if there is no such payment."""
         return self._hides(self._now, payment_id)
 
-    def spelled_id(self, payment_id: int) -> int | str:
-        """Return an id as a number or a string, as the rules say."""
-        return str(payment_id) if self._rules.ids_as == "string" else payment_id
+    def spelled_id(self, payment_id: int) -> int | float | str:
+        """Return an id as the rules say."""
+        return format_id(self._rules)(payment_id)
 
     def page(self, query: ListQuery) -> Listing:
         """Return one page of the list, under the current rules."""

@@ -82,7 +82,14 @@ async def test_search_may_return_similar_ids(sandbox: Sandbox, client: PaymentsC
 
 @pytest.mark.parametrize(
     "rules",
-    [{"ignores": ["q"]}, {"ignores": ["searchBy"]}, {"search": "words"}, {"ids_as": "string"}],
+    [
+        {"ignores": ["q"]},
+        {"ignores": ["searchBy"]},
+        {"search": "words"},
+        {"search": "parts"},
+        {"ids_as": "string"},
+        {"ids_as": "fraction"},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("is_there", [True, False])

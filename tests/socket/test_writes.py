@@ -20,6 +20,7 @@ from b2b_payments import (
     Operation,
     OutcomeUnknownError,
     PaymentsClient,
+    PermissionDeniedError,
     RequestTimeoutError,
     TransportError,
     ValidationError,
@@ -35,6 +36,7 @@ OFFLINE = OfflinePayment(
     external_id="INV-7",
 )
 LOST = [Fault.RESET_AFTER, Fault.RESET_DURING, Fault.TRUNCATED, Fault.ERROR_500_AFTER, Fault.HTML_502_AFTER]
+BLOCKED = [Fault.HTML_403_AFTER]
 UNREADABLE = [
     Fault.GARBAGE,
     Fault.EMPTY,
@@ -78,7 +80,7 @@ def writes(sandbox: Sandbox) -> list[str]:
     return [seen.method for seen in sandbox.requests if seen.method != "GET"]
 
 
-@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *UNCLEAR])
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *UNCLEAR, *BLOCKED])
 async def test_create_with_lost_answer_is_found(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:
@@ -90,6 +92,61 @@ async def test_create_with_lost_answer_is_found(
     assert writes(sandbox) == ["POST"]
 
 
+FIREWALLED: Any = [
+    lambda payments: payments.perform_operation(7, Operation.REVERT_FROM_INVOICES),
+    lambda payments: payments.update_processing_status(7, 4),
+    lambda payments: payments.delete(7),
+]
+
+
+@pytest.mark.parametrize("write", FIREWALLED)
+async def test_a_firewall_may_hold_back_the_answer(
+    sandbox: Sandbox, client: PaymentsClient, write: Any
+) -> None:
+    """After a 403 in HTML the payment decides whether a write was carried out."""
+    sandbox.store.update(7, processingStatus=1, allowedOperations=[1], allowedStatuses=[1, 2, 3, 4])
+    sandbox.order(Fault.HTML_403, times=1, methods=WRITES)
+    with pytest.raises(PermissionDeniedError, match="from a gateway"):
+        await write(client.payments)
+    sandbox.order(Fault.HTML_403_AFTER, times=1, methods=WRITES)
+    await write(client.payments)
+    assert len(writes(sandbox)) == 2
+
+
+@pytest.mark.parametrize("fault", [Fault.HTML_403, Fault.HTML_403_AFTER])
+async def test_a_firewall_before_an_operation_without_a_trace(
+    sandbox: Sandbox, client: PaymentsClient, fault: Fault
+) -> None:
+    """After a 403 in HTML the outcome of an operation that the payment cannot show is unknown."""
+    sandbox.store.update(7, allowedOperations=[2])
+    sandbox.order(fault, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError, match="from a gateway"):
+        await client.payments.perform_operation(7, Operation.PULL_FROM_ORDER)
+    assert len(writes(sandbox)) == 1
+
+
+@pytest.mark.parametrize("lead", [-86_400 * 900, -3_600, 3_600])
+async def test_the_clocks_need_not_agree(sandbox: Sandbox, client: PaymentsClient, lead: int) -> None:
+    """A payment is recognized as the one just sent, or as older, by the service's clock."""
+    sandbox.store.clock = int(time.time()) + lead
+    ours: dict[str, Any] = {
+        "externalId": "INV-7",
+        "customerId": "95000",
+        "total": {"code": "USD", "value": "20.0000"},
+    }
+    sandbox.store.insert(**ours, createdAt=sandbox.store.clock - 1_800)
+    sandbox.order(Fault.RESET_BEFORE, times=1, methods=WRITES)
+    with pytest.raises(OutcomeUnknownError) as caught:
+        await client.payments.create_offline(OFFLINE)
+    async with client_of(sandbox) as other:
+        assert await other.payments.settle(caught.value) is None
+    sandbox.order(Fault.RESET_AFTER, times=1, methods=WRITES)
+    payment_id = await client.payments.create_offline(OFFLINE)
+    assert payment_id == 62
+    async with client_of(sandbox) as other:
+        assert await other.payments.settle(caught.value) == payment_id
+
+
 async def test_lagging_list_is_read_again() -> None:
     """A payment that the list does not show yet is found once it does."""
     async with Sandbox(60, rules=Rules(list_lag=0.002)) as sandbox, client_of(sandbox) as client:
@@ -99,7 +156,7 @@ async def test_lagging_list_is_read_again() -> None:
         assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
 
 
-@pytest.mark.parametrize("fault", NOT_DONE)
+@pytest.mark.parametrize("fault", [*NOT_DONE, Fault.HTML_403])
 async def test_create_that_is_not_found_is_unknown(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:

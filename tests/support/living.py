@@ -115,7 +115,7 @@ def drawn(draw: random.Random) -> tuple[Sandbox, float]:
         list_lag=uneven_lag(draw.randrange(1000)) if lag else 0.0,
         total_count=draw.choice(["filtered", "filtered", "filtered", "absent"]),
         short_pages=draw.choice([0, 0, 0.2]),
-        ids_as=draw.choice(["number", "string"]),
+        ids_as=draw.choice(["number", "fraction", "string"]),
     )
     return Sandbox(payments=draw.choice([0, 1, 20, 60, 120]), seed=draw.randrange(1000), rules=rules), lag
 

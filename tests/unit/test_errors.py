@@ -112,6 +112,12 @@ def test_api_error_text() -> None:
     assert str(errors.APIError("No", status=418)) == "418 No"
 
 
+def test_text_of_an_error_under_a_successful_status() -> None:
+    """If only the body reports the failure, the text has its code, too."""
+    error = errors.NotFoundError("Payment does not exist", **ABOUT_ANSWER | {"status": 200, "code": 404})
+    assert "/offline: 200 with code 404: Payment does not exist; currency" in str(error)
+
+
 def test_errors_copy_their_arguments() -> None:
     """An error copies its arguments: later changes to them do not affect it."""
     fields = {"currency": ["Unknown."]}

@@ -212,6 +212,7 @@ HABITS: dict[str, tuple[dict[str, Any], Callable[[Sandbox], object] | None, dict
         {"filters": "customerName ignored"},
     ),
     "q ignored": ({"rules": Rules(ignores="q")}, None, {"filters": "q ignored"}),
+    "q finds parts of ids": ({"rules": Rules(search="parts")}, None, {}),
     "searchBy ignored": (
         {"rules": Rules(ignores="searchBy")},
         None,

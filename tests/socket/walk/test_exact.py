@@ -25,7 +25,7 @@ def rules(draw: random.Random) -> Rules:
         over_limit=draw.choice(["clamp", "refuse"]),
         echo=draw.choice(["effective", "asked", None]),
         short_pages=draw.choice([0, 0, 0.1]),
-        ids_as=draw.choice(["number", "string"]),
+        ids_as=draw.choice(["number", "fraction", "string"]),
     )
 
 

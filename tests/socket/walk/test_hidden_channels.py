@@ -53,7 +53,7 @@ async def test_an_encoding_that_finds_nothing_is_not_believed(understood: Any) -
 
 @pytest.mark.parametrize("understood", [(), "brackets"])
 async def test_an_empty_channel_is_tried_in_each_encoding(understood: Any) -> None:
-    """It costs one more request per other encoding until one is confirmed, and then none."""
+    """It costs one more request per other encoding until one is known to be applied, and then none."""
     rules = Rules(channel_encoding=understood, other_channel_encodings="nothing")
     async with Sandbox(60, (1, 2, 9), rules=rules) as sandbox, client_of(sandbox) as client:
         sandbox.rules = attrs.evolve(rules, hidden=lambda row: bool(row["channelId"] == "9"))
@@ -62,10 +62,80 @@ async def test_an_empty_channel_is_tried_in_each_encoding(understood: Any) -> No
         assert walk.report.complete
         assert sandbox.request_count == 4 + 3
         if understood:
-            await client.payments.list(channel_ids=[1]).collect()
+            for channel_id in (1, 2):
+                await client.payments.list(channel_ids=[channel_id]).collect()
             before = sandbox.request_count
             assert await client.payments.list(channel_ids=[9]).collect() == []
             assert sandbox.request_count == before + 4
+
+
+@pytest.mark.parametrize("understood", ["repeat", "brackets-comma", "brackets", "comma"])
+@pytest.mark.parametrize(("default", "requested"), [(1, (1, 2)), (2, (1, 2, 3))])
+async def test_an_ignored_encoding_with_a_default_channel_is_not_believed(
+    understood: Any, default: int, requested: tuple[int, ...]
+) -> None:
+    """A list without `channelIds` may show one channel: an encoding that shows only this one is ignored."""
+    rules = Rules(channel_encoding=understood, default_channels=[default])
+    async with Sandbox(60, (1, 2, 3, 4), rules=rules) as sandbox, client_of(sandbox) as client:
+        names = set(map(str, requested))
+        wanted = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] in names]
+        # The second walk requests what the first one showed, and more.
+        for channel_ids in ([default], requested):
+            walk = client.payments.list(channel_ids=channel_ids)
+            ids = [payment.id async for payment in walk]
+            assert walk.report.complete
+        assert ids == wanted
+        assert await client.payments.list(channel_ids=requested).count() == len(wanted)
+
+
+@pytest.mark.parametrize("understood", ["repeat", "brackets-comma", "brackets", "comma"])
+async def test_rows_of_a_default_channel_do_not_confirm_an_encoding(understood: Any) -> None:
+    """After rows of channel 1, which lists show by default, an empty list of channel 2 is still doubted."""
+    rules = Rules(
+        channel_encoding=understood,
+        default_channels=[1],
+        hidden=lambda row: row["channelId"] == "1" and row["processingStatus"] == 3,
+    )
+    async with Sandbox(60, (1, 2), rules=rules) as sandbox, client_of(sandbox) as client:
+        rows = sandbox.store.all_wire()
+        wanted = [row["id"] for row in rows if row["channelId"] == "2" and row["processingStatus"] == 3]
+        assert wanted
+        await client.payments.list(channel_ids=[1]).collect()
+        walk = client.payments.list(channel_ids=[2], processing_status=3)
+        assert [payment.id async for payment in walk] == wanted
+        assert walk.report.complete
+
+
+@pytest.mark.parametrize("understood", ["repeat", "brackets-comma", "brackets", "comma"])
+async def test_a_channel_in_the_middle_is_not_left_out_by_an_ignored_encoding(understood: Any) -> None:
+    """Not even if the first and the last page are those of the channel that is listed by default."""
+    rules = Rules(
+        channel_encoding=understood,
+        default_channels=[1],
+        max_limit=50,
+        hidden=lambda row: row["channelId"] == "2" and not 250 < row["id"] < 450,
+    )
+    async with Sandbox(700, (1, 2), rules=rules) as sandbox, client_of(sandbox) as client:
+        for channel_id in (1, 2):  # one channel alone shows nothing about several
+            await client.payments.list(channel_ids=[channel_id]).first()
+        walk = client.payments.list(channel_ids=[1, 2], page_size=50)
+        ids = [payment.id async for payment in walk]
+        assert walk.report.complete
+        shown = [row for row in sandbox.store.all_wire() if row["channelId"] == "1" or 250 < row["id"] < 450]
+        assert ids == [row["id"] for row in shown]
+
+
+async def test_channel_ids_may_have_a_fraction() -> None:
+    """A channel is recognized in a row however its id is written."""
+    async with (
+        Sandbox(60, (1, 2, 3), rules=Rules(ids_as="fraction")) as sandbox,
+        client_of(sandbox) as client,
+    ):
+        wanted = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] in {1.0, 2.0}]
+        assert len(wanted) > 1
+        walk = client.payments.list(channel_ids=[1, 2])
+        assert [payment.id async for payment in walk] == wanted
+        assert walk.report.complete
 
 
 LAST_ONLY = Rules(channel_encoding=("repeat-last", "brackets"), max_limit=50)

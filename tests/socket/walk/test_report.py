@@ -56,6 +56,20 @@ async def test_a_refused_window_is_read_from_the_other_end(beyond_window: Any) -
         assert walk.report.complete
 
 
+async def test_a_stream_tells_why_it_is_not_complete() -> None:
+    """The ending of a stream is that of the channels that are not complete."""
+    rules = Rules(quota=False, paging_window=150, max_limit=50)
+    async with Sandbox(500, rules=rules) as sandbox, client_of(sandbox) as client:
+        for _ in range(400):
+            sandbox.store.insert(channelId="1")
+        stream = client.payments.stream(channel_ids=[1, 2], page_size=50)
+        async for _ in stream:
+            pass
+        assert [report.complete for report in stream.reports.values()] == [False, True]
+        assert not stream.report.complete
+        assert stream.report.ending == stream.reports[1].ending
+
+
 async def test_a_window_that_hides_payments_raises_its_refusal() -> None:
     """If neither end leads further, the refusal is raised, and the report says what is missing."""
     rules = Rules(quota=False, paging_window=200, max_limit=50, beyond_window=422)

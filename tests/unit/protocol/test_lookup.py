@@ -19,9 +19,9 @@ def looked_up(status: int, body: object) -> bytes | None:
     return read_lookup(get_payment(70), Answer(status, {}, raw), "", payment_id=70)
 
 
-@pytest.mark.parametrize("payment_id", [70, "70"])
+@pytest.mark.parametrize("payment_id", [70, "70", 70.0])
 def test_existing_payment_is_returned(payment_id: object) -> None:
-    """The payment is returned as the service sent it, with its id as a number or a string."""
+    """The payment is returned as the service sent it, however its id is written."""
     payment = b'{"id": %b, "fees":[1.50],"memo":"\\u00e9\\/\\ud83d\\ude00"}' % encode(payment_id)
     assert looked_up(200, b'{"code":200, "data": %b ,"meta":{}}' % payment) == payment
     assert looked_up(
@@ -31,7 +31,13 @@ def test_existing_payment_is_returned(payment_id: object) -> None:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(404, OWN), (404, OWN | {"code": "404"}), (404, {"code": 404, "meta": {}}), (200, OWN)],
+    [
+        (404, OWN),
+        (404, OWN | {"code": "404"}),
+        (404, OWN | {"code": 404.0}),
+        (404, {"code": 404, "meta": {}}),
+        (200, OWN),
+    ],
 )
 def test_services_own_404_is_none(status: int, body: object) -> None:
     """A 404 in the service's own envelope means that the payment does not exist, under HTTP 200 too."""
