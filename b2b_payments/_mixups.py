@@ -199,7 +199,7 @@ class AnswerCheck:
             return self._learn_constant(failure) or self._note_mix_up(failure, may_retry=may_retry)
         return (
             self.request.effect is Effect.READ
-            and outcome in {Outcome.FINAL, Outcome.BLOCKED}
+            and outcome is Outcome.FINAL
             and self._note_refusal(failure, may_retry=may_retry)
         )
 

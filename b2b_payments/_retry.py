@@ -10,14 +10,12 @@ FAILED: 5xx; 405 and others, see below   retry                stop: look for it 
 REFUSED: 429                             retry                retry              an hour
 UNREADABLE: an answer that is not one    retry                stop: look for it  its attempts
 UNCLEAR: a redirect, a contradiction     stop                 stop: look for it  –
-BLOCKED: 403 from a firewall             stop                 stop: look for it  –
 FINAL: any other answer                  stop                 stop               –
 =======================================  ===================  =================  ====================
 
 There is no idempotency key [doc]: a POST is sent again only if it certainly changed nothing. That is certain
 after 421 and 425 (RFC 9110, 8470), but not after 408 (a proxy may send it for a request that it passed on),
-a redirect (303 may lead to what the POST created), an error whose body reports success, or a 403
-without the service's `code`: firewalls inspect answers, too, after the request was carried out.
+a redirect (303 may lead to what the POST created), or an error whose body reports success.
 405, 406, 411, 415, 417, 426 and 431 refuse a request for its method or headers: if a read with the same
 method and headers was answered before, something between client and service is failing.
 
@@ -69,7 +67,6 @@ class Outcome(Enum):
     FAILED = "failed"  # 5xx, as status or code in the body: it may have been carried out
     UNREADABLE = "unreadable"  # the answer cannot be read: it may have been carried out
     UNCLEAR = "unclear"  # a retry would end the same, and yet it may have been carried out
-    BLOCKED = "blocked"  # by a firewall, which may have seen an answer: it may have been carried out
     FINAL = "final"  # anything else: a retry would end the same
 
     @property
@@ -80,18 +77,12 @@ class Outcome(Enum):
     @property
     def is_uncertain(self) -> bool:
         """Whether the service may have carried out the request despite the failure."""
-        return self in {
-            Outcome.AMBIGUOUS,
-            Outcome.FAILED,
-            Outcome.UNREADABLE,
-            Outcome.UNCLEAR,
-            Outcome.BLOCKED,
-        }
+        return self in {Outcome.AMBIGUOUS, Outcome.FAILED, Outcome.UNREADABLE, Outcome.UNCLEAR}
 
 
 _RETRYABLE = {
-    Effect.READ: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.BLOCKED, Outcome.FINAL},
-    Effect.REPEATABLE: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.BLOCKED, Outcome.FINAL},
+    Effect.READ: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
+    Effect.REPEATABLE: frozenset(Outcome) - {Outcome.UNCLEAR, Outcome.FINAL},
     Effect.ONCE: frozenset({Outcome.NOT_SENT, Outcome.UNREACHABLE, Outcome.REFUSED}),
 }
 
@@ -210,8 +201,7 @@ def outcome_of(failure: B2BPaymentsError, *, answered_before: bool = False) -> O
         return _OUTCOMES[status]
     if 400 <= status < 500:
         reports_success = status == failure.status and 200 <= (failure.code or 0) < 300
-        is_firewall = failure.code is None and status == 403
-        return Outcome.UNCLEAR if reports_success else Outcome.BLOCKED if is_firewall else Outcome.FINAL
+        return Outcome.UNCLEAR if reports_success else Outcome.FINAL
     return Outcome.UNCLEAR if 300 <= failure.status < 400 else Outcome.FAILED
 
 

@@ -47,7 +47,7 @@ class FailedPolls:
         if isinstance(error, PaginationError):
             self._unproven += 1
             return self._unproven < _MAX_UNPROVEN
-        return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR, Outcome.BLOCKED}
+        return outcome_of(error) not in {Outcome.FINAL, Outcome.UNCLEAR}
 
 
 @frozen(eq=False)

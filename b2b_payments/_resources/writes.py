@@ -153,18 +153,15 @@ class Writes:
                 was_read = False
         if not was_read:
             raise self.unknown_outcome(request, look_for, failure.message)
-        verdict = _JUDGES[request.call](payment, _body_of(request))
-        shows = verdict is True
-        outcome = outcome_of(failure)
-        refused = outcome is Outcome.FINAL
+        shows = _JUDGES[request.call](payment, _body_of(request)) is True
+        refused = outcome_of(failure) is Outcome.FINAL
         # If a refused operation shows, either an earlier call did it, or the refusal was another request's.
         if shows and not (refused and request.effect is Effect.ONCE):
             return
         # The last attempt was refused. Had an earlier one been carried out, the payment would show it; and
         # what is invalid now was invalid then.
         would_show = always_shows or payment is None or isinstance(failure, ValidationError)
-        is_blocked = outcome is Outcome.BLOCKED and verdict is False
-        if (refused or is_blocked) and would_show and not shows:
+        if refused and would_show and not shows:
             raise failure
         raise self.unknown_outcome(request, look_for, failure.message)
 

@@ -93,8 +93,6 @@ HUGE_CHUNKS: Final = 65
 _ERROR_500 = Answer.error(500, "Something went wrong")
 _DEEP = b"[" * 20_000 + b"]" * 20_000
 _FIXED_ANSWERS: Final = {
-    Fault.HTML_403: Answer.gateway(403),
-    Fault.HTML_403_AFTER: Answer.gateway(403),
     Fault.HTML_404: Answer.gateway(404),
     Fault.HTML_502: Answer.gateway(502),
     Fault.HTML_502_AFTER: Answer.gateway(502),

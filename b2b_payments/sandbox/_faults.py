@@ -44,7 +44,6 @@ class Fault(Enum):
     # Not carried out.
     REFUSE = "the connection is reset before any of the request's body is read"
     RESET_BEFORE = "the request is read, nothing is done, the connection is reset"
-    HTML_403 = "a firewall answers 403 in HTML"
     HTML_404 = "a gateway answers 404 in HTML, whether or not the payment exists"
     HTML_502 = "a gateway answers 502 in HTML"
     RATE_LIMITED = "429, with the headers that the rules name"
@@ -63,7 +62,6 @@ class Fault(Enum):
     RESET_AFTER = "carried out, and the connection is reset instead of an answer"
     RESET_DURING = "carried out, and the connection is reset in the middle of the answer"
     TRUNCATED = "carried out, and the connection is closed in the middle of the answer"
-    HTML_403_AFTER = "carried out, and a firewall answers 403 in HTML"
     HTML_502_AFTER = "carried out, and a gateway answers 502 in HTML"
     ERROR_408_AFTER = "carried out, and 408"
     ERROR_500_AFTER = "carried out, and 500"

@@ -20,7 +20,6 @@ from b2b_payments import (
     Operation,
     OutcomeUnknownError,
     PaymentsClient,
-    PermissionDeniedError,
     RequestTimeoutError,
     TransportError,
     ValidationError,
@@ -36,7 +35,6 @@ OFFLINE = OfflinePayment(
     external_id="INV-7",
 )
 LOST = [Fault.RESET_AFTER, Fault.RESET_DURING, Fault.TRUNCATED, Fault.ERROR_500_AFTER, Fault.HTML_502_AFTER]
-BLOCKED = [Fault.HTML_403_AFTER]
 UNREADABLE = [
     Fault.GARBAGE,
     Fault.EMPTY,
@@ -80,7 +78,7 @@ def writes(sandbox: Sandbox) -> list[str]:
     return [seen.method for seen in sandbox.requests if seen.method != "GET"]
 
 
-@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *UNCLEAR, *BLOCKED])
+@pytest.mark.parametrize("fault", [*LOST, *UNREADABLE, *UNCLEAR])
 async def test_create_with_lost_answer_is_found(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:
@@ -90,39 +88,6 @@ async def test_create_with_lost_answer_is_found(
     assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
     assert sandbox.store.payments == 61
     assert writes(sandbox) == ["POST"]
-
-
-FIREWALLED: Any = [
-    lambda payments: payments.perform_operation(7, Operation.REVERT_FROM_INVOICES),
-    lambda payments: payments.update_processing_status(7, 4),
-    lambda payments: payments.delete(7),
-]
-
-
-@pytest.mark.parametrize("write", FIREWALLED)
-async def test_a_firewall_may_hold_back_the_answer(
-    sandbox: Sandbox, client: PaymentsClient, write: Any
-) -> None:
-    """After a 403 in HTML the payment decides whether a write was carried out."""
-    sandbox.store.update(7, processingStatus=1, allowedOperations=[1], allowedStatuses=[1, 2, 3, 4])
-    sandbox.order(Fault.HTML_403, times=1, methods=WRITES)
-    with pytest.raises(PermissionDeniedError, match="from a gateway"):
-        await write(client.payments)
-    sandbox.order(Fault.HTML_403_AFTER, times=1, methods=WRITES)
-    await write(client.payments)
-    assert len(writes(sandbox)) == 2
-
-
-@pytest.mark.parametrize("fault", [Fault.HTML_403, Fault.HTML_403_AFTER])
-async def test_a_firewall_before_an_operation_without_a_trace(
-    sandbox: Sandbox, client: PaymentsClient, fault: Fault
-) -> None:
-    """After a 403 in HTML the outcome of an operation that the payment cannot show is unknown."""
-    sandbox.store.update(7, allowedOperations=[2])
-    sandbox.order(fault, times=1, methods=WRITES)
-    with pytest.raises(OutcomeUnknownError, match="from a gateway"):
-        await client.payments.perform_operation(7, Operation.PULL_FROM_ORDER)
-    assert len(writes(sandbox)) == 1
 
 
 @pytest.mark.parametrize("lead", [-86_400 * 900, -3_600, 3_600])
@@ -156,7 +121,7 @@ async def test_lagging_list_is_read_again() -> None:
         assert sandbox.store.wire(payment_id)["externalId"] == "INV-7"
 
 
-@pytest.mark.parametrize("fault", [*NOT_DONE, Fault.HTML_403])
+@pytest.mark.parametrize("fault", NOT_DONE)
 async def test_create_that_is_not_found_is_unknown(
     sandbox: Sandbox, client: PaymentsClient, fault: Fault
 ) -> None:

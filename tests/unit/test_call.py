@@ -29,9 +29,10 @@ def answered(status: int, code: int | None = None) -> APIError:
         (TransportError("", sent=True), Outcome.AMBIGUOUS),
         (ResponseDecodeError(""), Outcome.UNREADABLE),
         (ConfigurationError(""), Outcome.FINAL),
-        *((answered(status), Outcome.FINAL) for status in (307, 308, 400, 401, 404, 405, 409, 413, 415, 422)),
-        (answered(403), Outcome.BLOCKED),
-        (answered(403, code=403), Outcome.FINAL),
+        *(
+            (answered(status), Outcome.FINAL)
+            for status in (307, 308, 400, 401, 403, 404, 405, 409, 413, 415, 422)
+        ),
         *((answered(status), Outcome.UNCLEAR) for status in (300, 301, 302, 303)),
         *((answered(status, code=200), Outcome.UNCLEAR) for status in (400, 404, 409, 422)),
         (answered(408, code=200), Outcome.AMBIGUOUS),
@@ -59,7 +60,7 @@ def test_refusal_of_method_or_headers_after_a_success_is_a_failure(status: int) 
     """A refusal of method or headers is final, unless a read with the same was answered before."""
     assert outcome_of(answered(status)) is Outcome.FINAL
     assert outcome_of(answered(status), answered_before=True) is Outcome.FAILED
-    assert outcome_of(answered(409), answered_before=True) is Outcome.FINAL
+    assert outcome_of(answered(403), answered_before=True) is Outcome.FINAL
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

@@ -75,8 +75,6 @@ async def test_truncated() -> None:
     [
         (Fault.HTML_404, 404, "text/html", b"<html>"),
         (Fault.HTML_502, 502, "text/html", b"<html>"),
-        (Fault.HTML_403, 403, "text/html", b"<html>"),
-        (Fault.HTML_403_AFTER, 403, "text/html", b"<html>"),
         (Fault.HTML_502_AFTER, 502, "text/html", b"<html>"),
         (Fault.RATE_LIMITED, 429, "application/json", b'{"code":429'),
         (Fault.ERROR_500, 500, "application/json", b'{"code":500'),
