@@ -95,13 +95,13 @@ print(steps)
 @pytest.mark.parametrize(
     ("format_", "stride", "walk"),
     [
-        ("jsonl", 7, "complete"),
-        ("csv", 19, "complete"),
-        ("parquet", 29, "complete"),
-        ("sqlite", 25, "complete"),
-        ("duckdb", 47, "complete"),
-        ("jsonl", 13, "unproven"),
-        ("sqlite", 29, "unproven"),
+        ("jsonl", 5, "complete"),
+        ("csv", 13, "complete"),
+        ("parquet", 19, "complete"),
+        ("sqlite", 17, "complete"),
+        ("duckdb", 31, "complete"),
+        ("jsonl", 9, "unproven"),
+        ("sqlite", 19, "unproven"),
     ],
 )
 def test_a_kill_at_any_step(tmp_path: Path, format_: str, stride: int, walk: str) -> None:
