@@ -124,7 +124,7 @@ def initial_copy():
         copy.path.unlink(missing_ok=True)
     return copy
 
-KILLS = {"first": 1, "changes": 2, "sweep": 2}
+KILLS = {"first": 1, "changes": 1, "sweep": 3}
 draw = random.Random(database)
 for kind in kinds:
     copy = initial_copy()
