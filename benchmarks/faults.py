@@ -83,7 +83,7 @@ class Size:
 
 
 FULL = Size(2_000, 1_000, 200, 500)
-QUICK = Size(300, 60, 15, 12)
+QUICK = Size(300, 40, 8, 12)
 
 
 def measure(trouble: Trouble, size: Size) -> Row:

@@ -6,9 +6,7 @@ import asyncio
 import gc
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import pytest
 from aioresponses import aioresponses
@@ -18,13 +16,6 @@ from b2b_payments._quota.backends import forget_all
 from b2b_payments._resources.turns import TURNS
 from tests.support.postgres_server import postgres_server
 from tests.support.virtual_time import VirtualTimeLoop
-
-# Tests start hundreds of processes. If no bytecode may be written beside the sources, it goes elsewhere:
-# otherwise each process would compile all that it imports.
-if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-    sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 # CI draws the same examples each time; elsewhere they are always new. No example has a deadline: how long one
 # takes on a busy machine says nothing.
@@ -36,6 +27,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 def pytest_xdist_auto_num_workers() -> int:
     """Run one and a half workers per core: many tests wait for processes and servers."""
     return ((os.cpu_count() or 1) * 3 + 1) // 2
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage until all tests are known: almost nothing that is made for them is garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

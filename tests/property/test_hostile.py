@@ -35,8 +35,8 @@ from tests.support import examples, hostile
 from tests.support.strategies import payments
 from tests.support.virtual_time import run
 
-EXAMPLES, EACH = 15, 100
-"""6,000 bodies in all."""
+EXAMPLES, EACH = 8, 100
+"""800 bodies in all."""
 PATIENCE = 5.0
 """CPU seconds allowed for one body: a hundred times what any needs."""
 
@@ -142,7 +142,7 @@ def test_time_out_of_range_is_an_error_at_once(moment: bytes, order: Order) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     page_size=st.sampled_from([1, 2, 7, 50, 250]),

@@ -14,7 +14,7 @@ from tests.support.lied_to import WINDOWS, Outcome, action_of, lied_to
 from tests.support.lying import Service, drawn
 from tests.support.virtual_time import run
 
-SERVICES = 90
+SERVICES = 54
 PARTS = 6
 MOST = 80
 """The most payments of a store: two pages show as much as twenty, and take less time."""
@@ -40,9 +40,9 @@ def test_no_lie_is_believed(part: int) -> None:
 @pytest.mark.parametrize("action", WINDOWS)
 def test_no_lie_about_a_period_is_believed(action: str) -> None:
     """A walk over a period that is complete has returned all of its payments once, and no others."""
-    tried = {seed: run(lied_to(drawn(seed, most=MOST), action)) for seed in (*range(20), 178, 1133)}
+    tried = {seed: run(lied_to(drawn(seed, most=MOST), action)) for seed in (*range(10), 178, 1133)}
     assert {seed: (one.kinds, one.faults) for seed, one in tried.items() if one.faults} == {}
-    assert sum(one.complete for one in tried.values()) > 10
+    assert sum(one.complete for one in tried.values()) > 5
 
 
 @pytest.mark.slow

@@ -107,7 +107,12 @@ def assert_urls_are_clean(sandbox: Sandbox, *marks: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "name"),
-    [(fault, name) for fault in Fault for name in WORKS if fault not in LARGE or name == "get"],
+    [
+        (fault, name)
+        for number, fault in enumerate(Fault)
+        for name in ("get", "list", "create", ("stream", "delete", "perform", "channels")[number % 4])
+        if fault not in LARGE or name == "get"
+    ],
     ids=str,
 )
 async def test_no_fault_reveals_the_credential(

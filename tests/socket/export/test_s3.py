@@ -212,7 +212,7 @@ async def test_killed_and_resumed(s3: str) -> None:
     """Killed after a commit and resumed by another process, an export is complete and leaves nothing."""
     url = f"{s3}/p.duckdb"
     rules = Rules(quota=False, latency=0.01)
-    async with Sandbox(5_000, rules=rules) as sandbox:
+    async with Sandbox(2_900, rules=rules) as sandbox:
         export_ = ("export", "--output", url, "--quota", "none", "--concurrency", "1")
         process = await start(sandbox, *export_)
         bucket = await committed(process, url)
@@ -221,7 +221,7 @@ async def test_killed_and_resumed(s3: str) -> None:
         before = sandbox.request_count
         code, _, stderr = await finished(await start(sandbox, *export_, "--resume"))
         assert code == 0, stderr
-        assert sandbox.request_count - before < 20
+        assert sandbox.request_count - before < 10
         assert verify(url).account.sums.whole.rows == len(sandbox.store)
         assert len(bucket.sizes("")) == 2
 
@@ -230,7 +230,7 @@ async def test_killed_and_resumed(s3: str) -> None:
 async def test_two_at_once(s3: str) -> None:
     """An export that was paused while another one finished ends with a clear error, and changes nothing."""
     url = f"{s3}/p.jsonl"
-    async with Sandbox(5_000, rules=Rules(quota=False, latency=0.01)) as sandbox:
+    async with Sandbox(2_900, rules=Rules(quota=False, latency=0.01)) as sandbox:
         export_ = ("export", "--output", url, "--quota", "none", "--concurrency", "1")
         first = await start(sandbox, *export_)
         bucket = await committed(first, url)

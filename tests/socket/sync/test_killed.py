@@ -33,8 +33,10 @@ from tests.support.synced import held_in, store_in, versions_of
 database, kinds, folder, port, server = sys.argv[1:]
 kinds, folder, port = kinds.split(), Path(folder), int(port)
 readings.BATCH_ROWS, settle._BATCH = 10, 3
-kills, left, taken, kind = 2, 0, 0, ""
-import_module("b2b_payments._client")
+left, taken, kind = 0, 0, ""
+# Loaded once, not in each child.
+for module in ("b2b_payments._client", "anyio._backends._asyncio"):
+    import_module(module)
 store_in(database, folder, server)
 
 def stepped(real):
@@ -122,6 +124,7 @@ def initial_copy():
         copy.path.unlink(missing_ok=True)
     return copy
 
+KILLS = {"first": 1, "changes": 1, "sweep": 3}
 draw = random.Random(database)
 for kind in kinds:
     copy = initial_copy()
@@ -131,13 +134,16 @@ for kind in kinds:
     steps = int((folder / "taken").read_text())
     # A sync may take a few statements less than the counted one, so the last ones may not be reached.
     ended = []
-    for part in range(kills):
-        step = 1 + int((part + draw.random()) / kills * (steps - 1))
+    for part in range(KILLS[kind]):
+        step = 1 + int((part + draw.random()) / KILLS[kind] * (steps - 1))
         copy = initial_copy()
         ended += [child(step, copy), child(step + 1, copy)]
         assert child(0, copy) == 0, (kind, step)
     assert {*ended} <= {0, 9}, (kind, ended)
     assert 9 in ended, (kind, ended)
+    print(kind, steps)
+    if kind != "sweep":  # which also reads and writes all that the others do
+        continue
 
     # Killed from outside, at random times.
     copy = initial_copy()
@@ -145,7 +151,6 @@ for kind in kinds:
     assert {*killed} <= {0, -9}, killed
     assert -9 in killed
     assert child(0, copy) == 0
-    print(kind, steps)
 """
 
 

@@ -348,7 +348,8 @@ def test_spreadsheet_safe_resumed(tmp_path: Path, *, safe: bool) -> None:
     sink = CSVSink(path, spreadsheet_safe=safe)
     sink.open()
     sink.write(ROWS[:10])
-    sink.commit({"account": account_of(ROWS[:10])})
+    committed = {"account": account_of(ROWS[:10])}
+    sink.commit(committed)
     sink.close(complete=False)
     other = CSVSink(path, spreadsheet_safe=not safe)
     with pytest.raises(
@@ -357,7 +358,7 @@ def test_spreadsheet_safe_resumed(tmp_path: Path, *, safe: bool) -> None:
         other.resume()
     other.close(complete=False)
     again = CSVSink(path, spreadsheet_safe=safe)
-    assert again.resume() == {"account": account_of(ROWS[:10])}
+    assert again.resume() == committed
     again.close(complete=False)
 
 

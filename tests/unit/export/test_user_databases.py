@@ -15,5 +15,5 @@ from benchmarks.user_databases import tried
 def test_nothing_of_the_users_changes(tmp_path: Path) -> None:
     """Exports and syncs leave the user's tables, views, indexes and triggers unchanged."""
     payments = list(Sandbox(payments=30).store.all_wire())
-    outcomes = Counter(tried(tmp_path, seed, payments) for seed in range(30))
+    outcomes = Counter(tried(tmp_path, seed, payments) for seed in range(18))
     assert outcomes.keys() == {"exported", "copied", "refused"}, outcomes
