@@ -22,7 +22,7 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments.sandbox._admission import Admission
 from b2b_payments.sandbox._answer import Answer
 from b2b_payments.sandbox._data import STORE_HASH
-from b2b_payments.sandbox._delivery import Answered, MayMix, Mixer, deliver, instead, reset, spoil
+from b2b_payments.sandbox._delivery import Answered, MayMix, Mixer, deliver, faulty, reset
 from b2b_payments.sandbox._faults import Fault, Orders, SeenRequest
 from b2b_payments.sandbox._rules import Rules
 from b2b_payments.sandbox._service import NO_JSON, ROOT, answer, is_list
@@ -298,9 +298,7 @@ class Sandbox:
             if self.before_list is not None and is_list(seen.method, seen.path):
                 self.before_list(self.store, seen)
             answered = answer(self.store, seen.method, seen.path, seen.query, body)
-        if fault is not None and (other := instead(fault, self._rules, self._date())) is not None:
-            return other
-        return Answer.gateway(504) if answered is None else spoil(answered, fault)
+        return faulty(fault, answered or Answer.gateway(504), self._rules, self._date())
 
     def _date(self) -> int:
         """Return an answer's time in epoch seconds; without `Date`, the real time, as a client assumes."""
