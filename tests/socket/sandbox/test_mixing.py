@@ -121,7 +121,7 @@ async def test_swapped_answers() -> None:
 async def test_cancelled_request_is_not_swapped() -> None:
     """If a request that waits for a swap was just cancelled, the next one gets its own answer."""
     mixer = Mixer()
-    one, other = (Answered(cast("SeenRequest", None), Answer.success({"id": number})) for number in (1, 2))
+    one, other = (Answered(cast("SeenRequest", None), Answer.json(200, {"id": number})) for number in (1, 2))
     cancelled = asyncio.create_task(mixer.exchange(one, Fault.SWAPPED, 5))
     await asyncio.sleep(0)
     assert mixer._waiting is not None
