@@ -12,10 +12,11 @@ import attrs
 from b2b_payments._printable import frozen
 from b2b_payments.sandbox._answer import Answer
 from b2b_payments.sandbox._data import OFFLINE, operations
-from b2b_payments.sandbox._listing import InvalidFieldsError, Listing, ListQuery, Pairs, Row
+from b2b_payments.sandbox._listing import InvalidFieldsError, Listing, ListQuery, Pairs
 from b2b_payments.sandbox._offline import read_offline_payment, whole_number
 from b2b_payments.sandbox._rules import Rules
 from b2b_payments.sandbox._store import Store
+from b2b_payments.sandbox._table import Row
 
 ROOT: Final = "/api/v3/io"
 NO_JSON: Final = object()

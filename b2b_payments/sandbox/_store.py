@@ -23,8 +23,9 @@ from b2b_payments.sandbox._data import (
     format_id,
     format_payment,
 )
-from b2b_payments.sandbox._listing import Listing, ListQuery, Row, Table
+from b2b_payments.sandbox._listing import Listing, ListQuery
 from b2b_payments.sandbox._rules import Rules
+from b2b_payments.sandbox._table import Row, Table
 
 _CACHED_ROWS = 20_000
 
