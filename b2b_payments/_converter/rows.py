@@ -94,12 +94,12 @@ class PageReader:
         """Allow `_MAX_INFERENCES` inferences for another page."""
         self._inferences_left = _MAX_INFERENCES
 
-    def read(self, body: bytes) -> tuple[RowTypes, Any] | None:
+    def read(self, body: bytes) -> Any:
         """Decode a page, extending the schema if needed. Returns None if a row still does not fit."""
         while True:
             types = self.types
             with suppress(*MISFIT_ERRORS):
-                return types, types.page(body)
+                return types.page(body)
             if not self._inferences_left:
                 return None
             self._inferences_left -= 1
@@ -115,9 +115,8 @@ class PageReader:
     def converted(self, body: bytes, places: Sequence[int], convert: Callable[[Rows], T]) -> T | None:
         """Convert the rows at these positions of a page. Returns None if a row does not fit."""
         with suppress(*MISFIT_ERRORS):
-            if (decoded := self.read(body)) is not None:
-                rows = decoded[1].data
-                return convert([rows[place] for place in places])
+            if (page := self.read(body)) is not None:
+                return convert([page.data[place] for place in places])
         return None
 
     def in_parts(
@@ -144,8 +143,8 @@ class RowReader:
     def page(self, body: bytes) -> Any:
         """Decode a page to rows that also serve as heads. Returns None if a row does not fit."""
         self.pages.start_page()
-        decoded = self.pages.read(body) if self.pages.types.usable_as_heads else None
-        return decoded[1] if decoded is not None and decoded[0].usable_as_heads else None
+        page = self.pages.read(body) if self.pages.types.usable_as_heads else None
+        return page if page is not None and page.usable_as_heads else None
 
     def read(
         self, page: Listing, places: Sequence[int], read_alone: Callable[[RawRow], Payment]
@@ -158,7 +157,7 @@ class RowReader:
         rows = page.heads
         if not (rows and isinstance(rows[0], self.pages.types.row)):
             decoded = self.pages.read(page.body)
-            rows = [] if decoded is None else decoded[1].data
+            rows = [] if decoded is None else decoded.data
         raw_rows = cache(page.rows)  # called only if a block does not fit
 
         def read_block(places: Sequence[int]) -> Iterable[Payment]:
@@ -199,7 +198,7 @@ class RowTypes:
         self.usable_as_heads: bool = {*Head.__struct_fields__} <= {*self.row.__struct_fields__}
         rows: Any = list[self.row]  # type: ignore[name-defined]
         members: Any = [("data", rows), ("code", Any, None), ("meta", Any, None)]
-        page = msgspec.defstruct("Page", members)
+        page = msgspec.defstruct("Page", members, namespace={"usable_as_heads": self.usable_as_heads})
         self._decode = msgspec.json.Decoder(page, float_hook=exact_number).decode
 
     def page(self, body: bytes) -> Any:
