@@ -208,12 +208,11 @@ class Answered(NamedTuple):
 class Mixer:
     """Holds answers in transit, and misdirects them.
 
-    `may_mix` decides whether a request may get the answer to another; None allows any. `mixed` counts the
-    misdirected answers.
+    `may_mix` decides whether a request may get the answer to another. `mixed` counts the misdirected answers.
     """
 
-    def __init__(self) -> None:
-        self.may_mix: MayMix | None = None
+    def __init__(self, may_mix: MayMix) -> None:
+        self._may_mix = may_mix
         self.mixed = 0
         self._before: Answered | None = None
         self._waiting: tuple[Answered, asyncio.Future[Answer]] | None = None
@@ -223,7 +222,7 @@ class Mixer:
         """Return the answer that a request gets: its own, or that of another request in flight."""
         waiting = self._waiting
         # It may have timed out at this very moment.
-        if waiting is not None and not waiting[1].done() and self._may(own.seen, waiting[0].seen):
+        if waiting is not None and not waiting[1].done() and self._may_mix(own.seen, waiting[0].seen):
             (others, turn), self._waiting = waiting, None
             turn.set_result(own.answer)
             self.mixed += 2
@@ -250,7 +249,7 @@ class Mixer:
         if not self._held or request.transport is None:
             return
         for extra in self._held.pop(request.transport, ()):
-            if self._may(seen, extra.seen):
+            if self._may_mix(seen, extra.seen):
                 self._send(request.transport, extra.answer)
 
     async def send_followed_by(
@@ -268,9 +267,6 @@ class Mixer:
             self._send(connection, extra.answer)
         else:
             asyncio.get_running_loop().call_later(after, self._send, connection, extra.answer)
-
-    def _may(self, asked: SeenRequest, other: SeenRequest) -> bool:
-        return self.may_mix is None or self.may_mix(asked, other)
 
     def _send(self, connection: asyncio.WriteTransport, answer: Answer) -> None:
         if connection.is_closing():

@@ -52,8 +52,8 @@ class Sandbox:
 
     `before_list(store, seen)` is called before each list of payments is answered; tests use it to change the
     store. `may_mix(asked, other)` decides whether a request may get the answer to another, if a fault mixes
-    up answers; `mixed_up` counts the misdirected ones. `requests` holds the last 100,000 requests, and
-    `request_count` counts all of them.
+    up answers; None allows any. `mixed_up` counts the misdirected ones. `requests` holds the last 100,000
+    requests, and `request_count` counts all of them.
 
     Raises `ConfigurationError` for invalid arguments, and `OSError` if the port is taken.
     """
@@ -74,7 +74,8 @@ class Sandbox:
         self.before_list: BeforeList | None = None
         self._answer_with: AnswerWith | None = None
         self._orders = Orders(seed)
-        self._mixer = Mixer()
+        self.may_mix: MayMix | None = None
+        self._mixer = Mixer(lambda asked, other: self.may_mix is None or self.may_mix(asked, other))
         self._admission = Admission(self._rules, 0.0)
         self._port = port
         self._server: web.Server | None = None
@@ -204,15 +205,6 @@ class Sandbox:
     def clear_faults(self) -> None:
         """Deactivate all faults."""
         self._orders.clear()
-
-    @property
-    def may_mix(self) -> MayMix | None:
-        """Decides whether a request may get the answer to another; None allows any."""
-        return self._mixer.may_mix
-
-    @may_mix.setter
-    def may_mix(self, may_mix: MayMix | None) -> None:
-        self._mixer.may_mix = may_mix
 
     @property
     def mixed_up(self) -> int:
