@@ -12,7 +12,7 @@ converter reads it. Only a row that fits no row type is read into a model, which
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from itertools import chain
@@ -23,10 +23,10 @@ import msgspec
 from msgspec import UNSET, Raw
 from msgspec.structs import astuple
 
-from b2b_payments._converter.row_types import MAX_CACHED_LENGTH, MISFIT_ERRORS
-from b2b_payments._converter.rows import PageReader, fallback_slot, nested_rows
+from b2b_payments._converter.row_types import MAX_CACHED_LENGTH
+from b2b_payments._converter.rows import PageReader, RawRow, fallback_slot, nested_rows
 from b2b_payments._converter.service import reader_of
-from b2b_payments._converter.structuring import structure_payment
+from b2b_payments._converter.structuring import structure_row
 from b2b_payments._models import LineItem, Payment
 from b2b_payments._models.answer_model import fixed_point
 from b2b_payments._models.description import Field, FieldKind, fields_of
@@ -34,7 +34,6 @@ from b2b_payments._models.moment import microseconds_of
 from b2b_payments._printable import frozen
 from b2b_payments._protocol.json import (
     decode_part,
-    decode_row,
     encode,
     encode_lines,
     in_one_line,
@@ -93,34 +92,10 @@ class ColumnReader:
             # Row by row: what surrounds a row must not change its text.
             body = b'{"data":[%b]}' % b",".join(map(in_one_line, _rows_of(body)))
         self._pages.start_page()
-        if (columns := self._columns(body, places)) is None:
+        if (columns := self._pages.converted(body, places, _normalized)) is None:
             rows = _rows_of(body)
-            columns = Columns.of([*self._bisected([rows[place] for place in places])])
-        return columns
-
-    def _columns(self, body: bytes, places: Sequence[int]) -> Columns | None:
-        with suppress(*MISFIT_ERRORS):
-            if (decoded := self._pages.read(body)) is not None:
-                rows = decoded[1].data
-                return _normalized([rows[place] for place in places])
-        return None
-
-    def _bisected(self, rows: Sequence[Raw]) -> Iterator[Columns]:
-        """Read rows in parts: those that do not fit are bisected until `_row` gets a single one."""
-        if len(rows) == 1:
-            yield self._row(rows[0])
-        elif (columns := self._columns(b'{"data":[%b]}' % b",".join(rows), range(len(rows)))) is not None:
-            yield columns
-        else:
-            middle = len(rows) // 2
-            yield from self._bisected(rows[:middle])
-            yield from self._bisected(rows[middle:])
-
-    def _row(self, row: Raw) -> Columns:
-        columns = self._columns(b'{"data":[%b]}' % bytes(row), (0,))
-        if columns is None:
-            columns = _normalized([_payment(row)])
-            _keep_texts(columns, members_of(row))
+            parts = self._pages.in_parts([rows[place] for place in places], _normalized, _read_alone)
+            columns = Columns.of([*parts])
         return columns
 
 
@@ -150,13 +125,15 @@ def _normalized(payments: Sequence[Any]) -> Columns:
     return Columns(columns, _columns_of(LineItem, list(chain.from_iterable(lists))), list(map(len, lists)))
 
 
-def _keep_texts(columns: Columns, payment: Mapping[str, Raw]) -> None:
-    """Fill in the JSON text of a payment that was read as a model, from its members as received."""
+def _read_alone(row: RawRow) -> Columns:
+    """Read a row that fits no row type as a model, and fill in its JSON text from its members as received."""
+    columns, payment = _normalized([structure_row(row)]), members_of(row)
     for field in filter(_is_text, fields_of(Payment)):
         columns.payments[field.name] = _json_texts(field, [payment.get(field.wire, UNSET)])
     columns.payments["extra"] = [encode(_unknown_members(Payment, payment)).decode()]
     items = map(members_of, _raw_items.decode(payment["lineItems"]) if columns.counts[0] else [])
     columns.items["extra"] = [encode(_unknown_members(LineItem, item)).decode() for item in items]
+    return columns
 
 
 def _unknown_members(model: type[Any], members: Mapping[str, Raw]) -> dict[str, Any]:
@@ -209,7 +186,7 @@ def _contents_of(
 ) -> tuple[Mapping[str, list[Any]], Mapping[str, Any], list[str]]:
     """Return the columns stored in rows by attribute, readers of the other columns, and `extra` as JSON.
 
-    Models have no JSON text: `_keep_texts` fills it in.
+    Models have no JSON text: `_read_alone` fills it in.
     """
     if not objects:
         return {field.name: [] for field in fields_of(model)}, {}, []
@@ -343,8 +320,3 @@ _FROM_MODELS: Final[Mapping[FieldKind, Any]] = {
     FieldKind.CODES: _from_codes,
 }
 """Normalize values of the models' types."""
-
-
-def _payment(row: Raw) -> Payment:
-    decoded = decode_row(row)
-    return structure_payment(decoded, f"payment {decoded.get('id')}: $")

@@ -94,12 +94,12 @@ class PageReader:
         """Allow `_MAX_INFERENCES` inferences for another page."""
         self._inferences_left = _MAX_INFERENCES
 
-    def read(self, body: bytes) -> tuple[RowTypes, Any] | None:
+    def read(self, body: bytes) -> Any:
         """Decode a page, extending the schema if needed. Returns None if a row still does not fit."""
         while True:
             types = self.types
             with suppress(*MISFIT_ERRORS):
-                return types, types.page(body)
+                return types.page(body)
             if not self._inferences_left:
                 return None
             self._inferences_left -= 1
@@ -112,6 +112,27 @@ class PageReader:
             # May overwrite another thread's schema: what is lost is inferred again.
             self.types = RowTypes(schema, keep_raw=self._keep_raw)
 
+    def converted(self, body: bytes, places: Sequence[int], convert: Callable[[Rows], T]) -> T | None:
+        """Convert the rows at these positions of a page. Returns None if a row does not fit."""
+        with suppress(*MISFIT_ERRORS):
+            if (page := self.read(body)) is not None:
+                return convert([page.data[place] for place in places])
+        return None
+
+    def in_parts(
+        self, rows: Sequence[RawRow], convert: Callable[[Rows], T], convert_alone: Callable[[RawRow], T]
+    ) -> Iterator[T]:
+        """Convert rows, bisecting those that do not fit until `convert_alone` gets a single one."""
+        converted = self.converted(b'{"data":[%b]}' % b",".join(rows), range(len(rows)), convert)
+        if converted is not None:
+            yield converted
+        elif len(rows) == 1:
+            yield convert_alone(rows[0])
+        else:
+            middle = len(rows) // 2
+            yield from self.in_parts(rows[:middle], convert, convert_alone)
+            yield from self.in_parts(rows[middle:], convert, convert_alone)
+
 
 class RowReader:
     """Reads the rows of pages into payments. Its schema outlives a page."""
@@ -122,13 +143,13 @@ class RowReader:
     def page(self, body: bytes) -> Any:
         """Decode a page to rows that also serve as heads. Returns None if a row does not fit."""
         self.pages.start_page()
-        decoded = self.pages.read(body) if self.pages.types.usable_as_heads else None
-        return decoded[1] if decoded is not None and decoded[0].usable_as_heads else None
+        page = self.pages.read(body) if self.pages.types.usable_as_heads else None
+        return page if page is not None and page.usable_as_heads else None
 
     def read(
-        self, page: Listing, places: Sequence[int], fallback: Callable[[int, RawRow], Payment]
+        self, page: Listing, places: Sequence[int], read_alone: Callable[[RawRow], Payment]
     ) -> Iterator[Payment]:
-        """Yield the payments at these positions of a page. `fallback` reads a row that does not fit.
+        """Yield the payments at these positions of a page. `read_alone` reads a row that does not fit.
 
         A row in `page.heads` is replaced by None once its payment exists.
         """
@@ -136,36 +157,25 @@ class RowReader:
         rows = page.heads
         if not (rows and isinstance(rows[0], self.pages.types.row)):
             decoded = self.pages.read(page.body)
-            rows = [] if decoded is None else decoded[1].data
+            rows = [] if decoded is None else decoded.data
         raw_rows = cache(page.rows)  # called only if a block does not fit
+
+        def read_block(places: Sequence[int]) -> Iterable[Payment]:
+            if rows:
+                with suppress(*MISFIT_ERRORS):
+                    payments = payments_of([rows[place] for place in places])
+                    for place in places:
+                        rows[place] = None  # only the payment keeps its row alive
+                    return payments
+            block = [raw_rows()[place] for place in places]
+            # Read by `map`, so that no frame that holds rows is in an error's traceback.
+            parts = self.pages.in_parts(block, payments_of, lambda row: map(read_alone, [row]))
+            return chain.from_iterable(parts)
+
         size = _block_size(rows)
         blocks = (places[start : start + size] for start in range(0, len(places), size))
         # The payments of a block are bound to no name, so that they are freed before the next block is made.
-        return chain.from_iterable(self._block(rows, raw_rows, block, fallback) for block in blocks)
-
-    def _block(
-        self,
-        rows: list[Any],
-        raw_rows: Callable[[], Sequence[RawRow]],
-        places: Sequence[int],
-        fallback: Callable[[int, RawRow], Payment],
-    ) -> Iterable[Payment]:
-        """Read a block of rows. One that does not fit is bisected until `fallback` gets a single row."""
-        if rows:
-            with suppress(*MISFIT_ERRORS):
-                payments = payments_of([rows[place] for place in places])
-                for place in places:
-                    rows[place] = None  # only the payment keeps its row alive
-                return payments
-        block = [raw_rows()[place] for place in places]
-        with suppress(*MISFIT_ERRORS):
-            if (decoded := self.pages.read(b'{"data":[%b]}' % b",".join(block))) is not None:
-                return payments_of(decoded[1].data)
-        if len(places) == 1:
-            return map(fallback, places, block)
-        middle = len(places) // 2
-        halves = (places[:middle], places[middle:])
-        return chain.from_iterable(self._block([], raw_rows, half, fallback) for half in halves)
+        return chain.from_iterable(map(read_block, blocks))
 
 
 def _block_size(rows: Rows) -> int:
@@ -188,7 +198,7 @@ class RowTypes:
         self.usable_as_heads: bool = {*Head.__struct_fields__} <= {*self.row.__struct_fields__}
         rows: Any = list[self.row]  # type: ignore[name-defined]
         members: Any = [("data", rows), ("code", Any, None), ("meta", Any, None)]
-        page = msgspec.defstruct("Page", members)
+        page = msgspec.defstruct("Page", members, namespace={"usable_as_heads": self.usable_as_heads})
         self._decode = msgspec.json.Decoder(page, float_hook=exact_number).decode
 
     def page(self, body: bytes) -> Any:

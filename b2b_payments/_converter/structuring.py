@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from b2b_payments._converter.rows import RowReader, payments_of
+from b2b_payments._converter.rows import RawRow, RowReader, payments_of
 from b2b_payments._converter.service import full_converter, reader_of, service_converter, with_changes
 from b2b_payments._converter.unreadable import UNREADABLE, UnreadableError, decode_error
 from b2b_payments._converter.values import read_whole_number
@@ -59,6 +59,16 @@ def structure_list(model: type[T], rows: object, path: str = "$.data") -> list[T
 structure_payment = partial(structure, Payment)
 
 
+@without_data
+def structure_row(row: RawRow, *, is_measured: bool = True) -> Payment:
+    """Read a payment from its JSON. Raises `ResponseDecodeError`, which names the payment.
+
+    If the limits of its page were not checked, those of the row are.
+    """
+    decoded = decode_row(row, is_measured=is_measured)
+    return structure_payment(decoded, f"payment {decoded.get('id')}: $")
+
+
 def readable_fields(row: bytes, names: Sequence[str]) -> dict[str, Any]:
     """Return these attributes of a payment, whatever the others are; None for one that cannot be read."""
     members, values = members_of(repaired(row)), dict[str, Any].fromkeys(names)
@@ -73,12 +83,7 @@ def readable_fields(row: bytes, names: Sequence[str]) -> dict[str, Any]:
 
 def structure_rows(listing: Listing, places: Sequence[int]) -> Iterator[Payment]:
     """Yield the payments at these positions of a page. Raises `ResponseDecodeError`."""
-
-    @without_data
-    def read_alone(place: int, row: bytes | msgspec.Raw) -> Payment:
-        return structure_payment(decode_row(row, is_measured=False), f"payment {listing.heads[place].id}: $")
-
-    return _row_reader.read(listing, places, read_alone)
+    return _row_reader.read(listing, places, partial(structure_row, is_measured=False))
 
 
 def decoded_page(body: bytes, is_awaited: bool) -> Any:

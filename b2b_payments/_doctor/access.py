@@ -93,9 +93,7 @@ def _duration(seconds: float) -> str:
 
 def quota_headers(evidence: Evidence) -> Finding:
     """Find whether headers state how many requests remain."""
-    readings = [one.reading for one in evidence.by_name.values() if one.reading is not None]
-    useful = [one for one in readings if one.remaining is not None or one.resets_after is not None]
-    if not useful:
+    if all(said.remaining is None and said.resets_after is None for _, said in evidence.readings):
         return note(
             "absent",
             "No response says how many requests remain.",
@@ -108,11 +106,11 @@ def quota_headers(evidence: Evidence) -> Finding:
 
 def quota(evidence: Evidence) -> Finding:
     """Compare the quota that the service states with the configured one."""
-    stated = {one.reading.allocated for one in evidence.by_name.values() if one.reading is not None} - {None}
+    stated = [reading.allocated for _, reading in evidence.readings if reading.allocated is not None]
     if not stated:
         return unknown("The service does not say how many requests it allows.")
     configured = evidence.quota
-    requests, per = min(one for one in stated if one is not None)
+    requests, per = min(stated)
     text = f"{requests:,} requests in {per:g} s"
     option = f"{requests}/{per:g}"
     if configured is None:
@@ -133,15 +131,10 @@ def quota(evidence: Evidence) -> Finding:
 
 def window(evidence: Evidence) -> Finding:
     """Find how the service counts requests, as far as the headers show it."""
-    readings = [
-        (one.monotonic, one.reading.remaining, one.reading.resets_after, one.reading.allocated)
-        for one in evidence.by_name.values()
-        if one.reading is not None
-    ]
     complete = [
-        (time, remaining, resets, allocated)
-        for time, remaining, resets, allocated in readings
-        if remaining is not None and resets is not None and allocated is not None
+        (one.monotonic, said.remaining, said.resets_after, said.allocated)
+        for one, said in evidence.readings
+        if said.remaining is not None and said.resets_after is not None and said.allocated is not None
     ]
     if len(complete) < 5:
         return unknown("Too few responses say how many requests remain and when the quota resets.")
@@ -168,9 +161,9 @@ def window(evidence: Evidence) -> Finding:
 def other_programs(evidence: Evidence) -> Finding:
     """Find whether other programs use the store's quota."""
     readings = [
-        (one.requests_so_far, one.reading.remaining)
-        for one in evidence.by_name.values()
-        if one.reading is not None and one.reading.remaining is not None
+        (one.requests_so_far, reading.remaining)
+        for one, reading in evidence.readings
+        if reading.remaining is not None
     ]
     if len(readings) < 2:
         return unknown("The responses do not say how many requests remain.")

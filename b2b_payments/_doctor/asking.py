@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import anyio
@@ -60,39 +59,34 @@ async def _ask(caller: Caller, question: Question) -> Observation:
     tally = caller.tally
     if tally.requests + _MAX_PER_QUESTION > MAX_REQUESTS:
         return Observation(question, failure=NotSentError("The limit of requests was reached."))
-    answers: list[tuple[Answer, datetime, float]] = []
+    responses: list[dict[str, Any]] = []
+
+    def read(request: Request, answer: Answer, base_url: str) -> Envelope:
+        received_at = datetime.now(UTC)
+        responses.append(
+            {
+                "received_at": received_at,
+                "monotonic": anyio.current_time(),
+                "date": answer.date,
+                "reading": read_limits(answer.headers, received_at),
+            }
+        )
+        return read_envelope(request, answer, base_url)
+
     sent_at = datetime.now(UTC)
-    failure: B2BPaymentsError | None = None
-    envelope = Envelope(None, {})
+    envelope, failure = Envelope(None, {}), None
     try:
-        envelope = await caller.read(question.request, partial(_record, answers))
+        envelope = await caller.read(question.request, read)
     except B2BPaymentsError as error:
         failure = error.with_traceback(None)
     pagination = envelope.meta.get("pagination")
-    observation = Observation(
+    return Observation(
         question,
         data=envelope.data,
         pagination=pagination if isinstance(pagination, dict) else {},
         failure=failure,
-        sent_at=sent_at,
+        # After a retry, it is unknown when the last attempt was sent.
+        sent_at=sent_at if len(responses) < 2 else None,
+        requests_so_far=tally.requests if responses else 0,
+        **(responses[-1] if responses else {}),
     )
-    if not answers:
-        return observation
-    answer, received_at, monotonic = answers[-1]
-    # After a retry, it is unknown when the last attempt was sent.
-    return attrs.evolve(
-        observation,
-        sent_at=sent_at if len(answers) == 1 else None,
-        received_at=received_at,
-        monotonic=monotonic,
-        requests_so_far=tally.requests,
-        date=answer.date,
-        reading=read_limits(answer.headers, received_at),
-    )
-
-
-def _record(
-    answers: list[tuple[Answer, datetime, float]], request: Request, answer: Answer, base_url: str
-) -> Envelope:
-    answers.append((attrs.evolve(answer, body=b""), datetime.now(UTC), anyio.current_time()))
-    return read_envelope(request, answer, base_url)

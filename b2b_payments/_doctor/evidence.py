@@ -148,6 +148,11 @@ class Evidence:
         return {name.removeprefix(start): one for name, one in self.by_name.items() if name.startswith(start)}
 
     @property
+    def readings(self) -> list[tuple[Observation, QuotaReading]]:
+        """The responses whose headers say something about the quota, with what they say."""
+        return [(one, one.reading) for one in self.by_name.values() if one.reading is not None]
+
+    @property
     def pages(self) -> list[Observation]:
         """The pages of the unfiltered list, in any order of rows."""
         names = ("plain", "first", "again", "larger", "one", "last", "tail", "beyond", "updated")

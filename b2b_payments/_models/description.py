@@ -103,22 +103,18 @@ def wire_names(model: Any) -> dict[str, str]:
 def _field(attribute: attrs.Attribute[Any]) -> Field:
     types = _union_members(attribute.type)
     kind, of = _kind_of(next(type_ for type_ in types if type_ is not NoneType))
-    metadata = attribute.metadata
+    has_default = attribute.default is not attrs.NOTHING
+    exceptions = {"wire": camel_case(attribute.name), "optional": has_default, **attribute.metadata}
     return Field(
         attribute.name,
-        metadata.get("wire", camel_case(attribute.name)),
+        exceptions.pop("wire"),
         kind,
-        required=attribute.default is attrs.NOTHING and not metadata.get("optional", False),
+        required=not exceptions.pop("optional"),
         nullable=NoneType in types or kind is FieldKind.ANYTHING,
         of=of,
-        aliases=metadata.get("aliases", ()),
-        digits=metadata.get("digits", False),
-        lenient=metadata.get("lenient", False),
-        bare=metadata.get("bare"),
-        always=metadata.get("always", False),
-        derived=metadata.get("derived", False),
-        has_default=attribute.default is not attrs.NOTHING,
+        has_default=has_default,
         empty=_factory_of(attribute.default),
+        **exceptions,
     )
 
 

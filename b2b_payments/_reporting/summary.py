@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from itertools import groupby
-from typing import IO, Final, Self
+from operator import itemgetter
+from typing import IO, Final
 
 import attrs
 import msgspec
@@ -83,7 +84,8 @@ def summary_of(payments: Iterable[Read]) -> Summary:
     channels: dict[str, str] = {}
     combined: dict[tuple[str, ...], Figure] = {}
     count = unreadable = 0
-    with _Customers() as customers:
+    with ExitStack() as files:
+        customers = _Customers(files)
         for one in payments:
             count += 1
             if one.amount is None:
@@ -119,29 +121,18 @@ def _add_to_top(top: list[Customer], customer: Customer) -> None:
     del top[TOP_CUSTOMERS:]
 
 
-class _Run(msgspec.Struct, array_like=True):
-    """A customer's figure in a temporary file."""
-
-    currency: str
-    id: str
-    name: str
-    payments: int
-    total: str
+_Part = tuple[str, str, str, int, str]
+"""A part of a customer's figure, in a temporary file: currency, id, name, payments and total."""
+_key: Final = itemgetter(0, 1)
 
 
 class _Customers:
     """The figures of all customers: in memory, and if they are many, in sorted temporary files."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_files: ExitStack) -> None:
         self._in_memory: dict[tuple[str, str], Customer] = {}
-        self._runs: list[IO[bytes]] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._files: list[IO[bytes]] = []
+        self._open_files = open_files
 
     def add(self, one: Read, amount: Decimal) -> None:
         """Add a payment."""
@@ -154,30 +145,23 @@ class _Customers:
 
     def each(self) -> Iterator[tuple[str, Customer]]:
         """Yield each customer once per currency."""
-        runs: list[Iterable[_Run]] = []
-        for file in self._runs:
+        decode = msgspec.json.Decoder(_Part).decode
+        for file in self._files:
             file.seek(0)
-            runs.append(map(msgspec.json.Decoder(_Run).decode, file))
-        merged = heapq.merge(*runs, self._sorted(), key=_key)
+        merged = heapq.merge(*(map(decode, file) for file in self._files), self._sorted(), key=_key)
         for (currency, customer_id), parts in groupby(merged, _key):
-            figure, name = Figure(), ""
-            for part in parts:
-                figure.add(part.payments, Decimal(part.total))
-                name = name or part.name
-            yield currency, Customer(customer_id, name, figure)
+            figure, first_name = Figure(), ""
+            for _, _, name, payments, total in parts:
+                figure.add(payments, Decimal(total))
+                first_name = first_name or name
+            yield currency, Customer(customer_id, first_name, figure)
 
-    def _sorted(self) -> Iterable[_Run]:
+    def _sorted(self) -> Iterator[_Part]:
         for (currency, customer_id), one in sorted(self._in_memory.items()):
-            yield _Run(currency, customer_id, one.name, one.figure.payments, f"{one.figure.total:f}")
+            yield currency, customer_id, one.name, one.figure.payments, f"{one.figure.total:f}"
 
     def _spill(self) -> None:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - the stack closes it
-        self._stack.callback(file.close)
-        for run in self._sorted():
-            file.write(msgspec.json.encode(run) + b"\n")
-        self._runs.append(file)
+        file = self._open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+        file.writelines(msgspec.json.encode(part) + b"\n" for part in self._sorted())
+        self._files.append(file)
         self._in_memory.clear()
-
-
-def _key(run: _Run) -> tuple[str, str]:
-    return run.currency, run.id

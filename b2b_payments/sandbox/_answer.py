@@ -21,16 +21,6 @@ class Answer:
     headers: dict[str, str] = attrs.field(factory=dict)
 
     @classmethod
-    def success(
-        cls, data: Any, pagination: dict[str, int] | None = None, *, status: int = 200, code: int = 200
-    ) -> Answer:
-        """Wrap data in the service's envelope."""
-        meta: dict[str, Any] = {"message": "SUCCESS"}
-        if pagination is not None:
-            meta["pagination"] = pagination
-        return cls.json(status, {"code": code, "data": data, "meta": meta})
-
-    @classmethod
     def error(cls, status: int, text: str, title: str | None = None) -> Answer:
         """Wrap an error: `text` is the useful message, `title` a generic one."""
         meta = {"message": title or HTTPStatus(status).phrase}

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -90,99 +90,59 @@ HUGE_CHUNK: Final = b"a" * 2**20
 HUGE_CHUNKS: Final = 65
 """Chunks of 1 MiB: together more than 64 MiB."""
 
-_ERROR_500 = Answer.error(500, "Something went wrong")
-_DEEP = b"[" * 20_000 + b"]" * 20_000
-_FIXED_ANSWERS: Final = {
-    Fault.HTML_404: Answer.gateway(404),
-    Fault.HTML_502: Answer.gateway(502),
-    Fault.HTML_502_AFTER: Answer.gateway(502),
-    Fault.ERROR_500: _ERROR_500,
-    Fault.ERROR_500_AFTER: _ERROR_500,
-    Fault.ERROR_405: Answer.gateway(405),
-    Fault.ERROR_408: Answer.error(408, "Request timeout"),
-    Fault.ERROR_408_AFTER: Answer.error(408, "Request timeout"),
-    Fault.ERROR_421: Answer.error(421, "Misdirected request"),
-    Fault.ERROR_425: Answer.error(425, "Too early"),
-    Fault.OK_WITH_CODE_500: attrs.evolve(_ERROR_500, status=200),
-    Fault.OK_WITH_CODE_500_AFTER: attrs.evolve(_ERROR_500, status=200),
-    Fault.OK_WITH_ODD_CODE: Answer.json(200, {"code": "E_LOCKED", "data": {}, "meta": {"message": "Locked"}}),
-    Fault.GARBAGE: Answer(200, b"\x00\x01{]not json\x7f"),
-    Fault.EMPTY: Answer(200, b""),
-    Fault.WRONG_TYPE: Answer(200, b"<html><body>We'll be right back.</body></html>", "text/html"),
-    Fault.DEEP: Answer(200, b'{"code":200,"data":%b,"meta":{"message":"SUCCESS"}}' % _DEEP),
-}
-
-_ID_OR_COUNT = re.compile(rb'"(id|paymentId|totalCount)":[^,}]+')
+Change = Callable[[Answer, Rules, int], Answer]
+"""Makes the answer that is sent from the service's own, the rules, and the time in epoch seconds."""
 
 
-def instead(fault: Fault, rules: Rules, date: int) -> Answer | None:
-    """Return the answer with which a fault replaces the service's, or None if it does not replace it.
-
-    `date` is the answer's, in epoch seconds.
-    """
-    match fault:
-        case Fault.RATE_LIMITED:
-            return too_many(rules, rules.refusal_wait, date)
-        case Fault.ERROR_503:
-            wait = rules.unavailable_wait
-            headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
-            return attrs.evolve(Answer.error(503, "Temporarily unavailable"), headers=headers)
-        case Fault.REDIRECT | Fault.REDIRECT_AFTER:
-            status = 302 if fault is Fault.REDIRECT else 303
-            return Answer(status, b"", headers={"Location": rules.redirect_to})
-        case Fault.GZIP_BOMB:
-            return Answer(200, _gzip_bomb(), headers={"Content-Encoding": "gzip"})
-        case Fault.FLOOD:
-            return Answer(200, b'{"code":200,"data":[%b],"meta":{}}' % b",".join([b"{}"] * 1_000_000))
-        case _:
-            return _FIXED_ANSWERS.get(fault)
+def faulty(fault: Fault | None, own: Answer, rules: Rules, date: int) -> Answer:
+    """Return the answer that a fault sends: another one, the service's `own` with a change, or `own`."""
+    other = _ANSWERS.get(fault, own) if fault is not None else own
+    return other if isinstance(other, Answer) else other(own, rules, date)
 
 
-def spoil(answer: Answer, fault: Fault | None) -> Answer:
-    """Apply a fault to the service's own answer."""
-    match fault:
-        case Fault.INVALID_UTF8:
-            return attrs.evolve(answer, body=answer.body.replace(b'"message":"', b'"message":"\xff\xc0'))
-        case Fault.NAN:
-            return attrs.evolve(answer, body=_ID_OR_COUNT.sub(rb'"\1":NaN', answer.body))
-        case Fault.REFUSED_WITH_CODE_200_AFTER:
-            return attrs.evolve(answer, status=400)
-        case Fault.BYTE_ORDER_MARK:
-            return attrs.evolve(answer, body=b"\xef\xbb\xbf" + answer.body)
-        case Fault.DUPLICATE_IDS:
-            return _with_duplicates(answer)
-        case Fault.EMPTY_LIST:
-            return _without_rows(answer)
-        case Fault.OTHER_STORE:
-            return _of_another_store(answer)
-        case _:
-            return answer
+def _unavailable(_: Answer, rules: Rules, _date: int) -> Answer:
+    wait = rules.unavailable_wait
+    headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
+    return attrs.evolve(Answer.error(503, "Temporarily unavailable"), headers=headers)
 
 
-def _of_another_store(answer: Answer) -> Answer:
-    payload = msgspec.json.decode(answer.body)
+def _redirect(status: int) -> Change:
+    return lambda _, rules, _date: Answer(status, b"", headers={"Location": rules.redirect_to})
+
+
+def _with_body(change: Callable[[bytes], bytes]) -> Change:
+    return lambda own, *_: attrs.evolve(own, body=change(own.body))
+
+
+def _with_json(change: Callable[[Any], None]) -> Change:
+    def changed(body: bytes) -> bytes:
+        if not body.startswith(b"{"):
+            return body  # a gateway's page, or none
+        payload = msgspec.json.decode(body)
+        change(payload)
+        return msgspec.json.encode(payload)
+
+    return _with_body(changed)
+
+
+def _twice(payload: Any) -> None:
+    if isinstance(payload.get("data"), list):
+        payload["data"] = [row for row in payload["data"] for _ in range(2)]
+
+
+def _without_rows(payload: Any) -> None:
+    if isinstance(payload.get("data"), list):
+        payload["data"] = []
+        if "totalCount" in (pagination := payload["meta"]["pagination"]):
+            pagination["totalCount"] = 0
+
+
+def _of_another_store(payload: Any) -> None:
     data = payload.get("data")
     for row in data if isinstance(data, list) else [data]:
         if isinstance(row, dict) and "storeHash" in row:
             row["storeHash"] = "another1"
             row["id"] = row["id"] if row is data else type(row["id"])(int(row["id"]) + 1_000_000)
-    return Answer.json(answer.status, payload)
-
-
-def _with_duplicates(answer: Answer) -> Answer:
-    payload = msgspec.json.decode(answer.body)
-    if isinstance(payload.get("data"), list):
-        payload["data"] = [row for row in payload["data"] for _ in range(2)]
-    return Answer.json(answer.status, payload)
-
-
-def _without_rows(answer: Answer) -> Answer:
-    payload = msgspec.json.decode(answer.body)
-    if isinstance(payload.get("data"), list):
-        payload["data"] = []
-        if "totalCount" in (pagination := payload["meta"]["pagination"]):
-            pagination["totalCount"] = 0
-    return Answer.json(answer.status, payload)
 
 
 @cache
@@ -192,6 +152,47 @@ def _gzip_bomb() -> bytes:
     packed += [packer.compress(HUGE_CHUNK) for _ in range(HUGE_CHUNKS)]
     packed += [packer.compress(b'","meta":{}}'), packer.flush()]
     return b"".join(packed)
+
+
+_ERROR_500 = Answer.error(500, "Something went wrong")
+_ID_OR_COUNT = re.compile(rb'"(id|paymentId|totalCount)":[^,}]+')
+_DEEP = b"[" * 20_000 + b"]" * 20_000
+
+_ANSWERS: Final[Mapping[Fault, Answer | Change]] = {
+    Fault.HTML_404: Answer.gateway(404),
+    Fault.HTML_502: Answer.gateway(502),
+    Fault.HTML_502_AFTER: Answer.gateway(502),
+    Fault.RATE_LIMITED: lambda _, rules, date: too_many(rules, rules.refusal_wait, date),
+    Fault.ERROR_500: _ERROR_500,
+    Fault.ERROR_500_AFTER: _ERROR_500,
+    Fault.ERROR_503: _unavailable,
+    Fault.ERROR_405: Answer.gateway(405),
+    Fault.ERROR_408: Answer.error(408, "Request timeout"),
+    Fault.ERROR_408_AFTER: Answer.error(408, "Request timeout"),
+    Fault.ERROR_421: Answer.error(421, "Misdirected request"),
+    Fault.ERROR_425: Answer.error(425, "Too early"),
+    Fault.OK_WITH_CODE_500: attrs.evolve(_ERROR_500, status=200),
+    Fault.OK_WITH_CODE_500_AFTER: attrs.evolve(_ERROR_500, status=200),
+    Fault.OK_WITH_ODD_CODE: Answer.json(200, {"code": "E_LOCKED", "data": {}, "meta": {"message": "Locked"}}),
+    Fault.REFUSED_WITH_CODE_200_AFTER: lambda own, *_: attrs.evolve(own, status=400),
+    Fault.REDIRECT: _redirect(302),
+    Fault.REDIRECT_AFTER: _redirect(303),
+    Fault.GARBAGE: Answer(200, b"\x00\x01{]not json\x7f"),
+    Fault.EMPTY: Answer(200, b""),
+    Fault.WRONG_TYPE: Answer(200, b"<html><body>We'll be right back.</body></html>", "text/html"),
+    Fault.DEEP: Answer(200, b'{"code":200,"data":%b,"meta":{"message":"SUCCESS"}}' % _DEEP),
+    Fault.FLOOD: lambda *_: Answer(
+        200, b'{"code":200,"data":[%b],"meta":{}}' % b",".join([b"{}"] * 1_000_000)
+    ),
+    Fault.GZIP_BOMB: lambda *_: Answer(200, _gzip_bomb(), headers={"Content-Encoding": "gzip"}),
+    Fault.INVALID_UTF8: _with_body(lambda body: body.replace(b'"message":"', b'"message":"\xff\xc0')),
+    Fault.NAN: _with_body(lambda body: _ID_OR_COUNT.sub(rb'"\1":NaN', body)),
+    Fault.BYTE_ORDER_MARK: _with_body(lambda body: b"\xef\xbb\xbf" + body),
+    Fault.DUPLICATE_IDS: _with_json(_twice),
+    Fault.EMPTY_LIST: _with_json(_without_rows),
+    Fault.OTHER_STORE: _with_json(_of_another_store),
+}
+"""The answers of faults. Those of the other faults are the service's own, if anything is sent."""
 
 
 MayMix = Callable[[SeenRequest, SeenRequest], bool]
@@ -207,12 +208,11 @@ class Answered(NamedTuple):
 class Mixer:
     """Holds answers in transit, and misdirects them.
 
-    `may_mix` decides whether a request may get the answer to another; None allows any. `mixed` counts the
-    misdirected answers.
+    `may_mix` decides whether a request may get the answer to another. `mixed` counts the misdirected answers.
     """
 
-    def __init__(self) -> None:
-        self.may_mix: MayMix | None = None
+    def __init__(self, may_mix: MayMix) -> None:
+        self._may_mix = may_mix
         self.mixed = 0
         self._before: Answered | None = None
         self._waiting: tuple[Answered, asyncio.Future[Answer]] | None = None
@@ -222,7 +222,7 @@ class Mixer:
         """Return the answer that a request gets: its own, or that of another request in flight."""
         waiting = self._waiting
         # It may have timed out at this very moment.
-        if waiting is not None and not waiting[1].done() and self._may(own.seen, waiting[0].seen):
+        if waiting is not None and not waiting[1].done() and self._may_mix(own.seen, waiting[0].seen):
             (others, turn), self._waiting = waiting, None
             turn.set_result(own.answer)
             self.mixed += 2
@@ -249,7 +249,7 @@ class Mixer:
         if not self._held or request.transport is None:
             return
         for extra in self._held.pop(request.transport, ()):
-            if self._may(seen, extra.seen):
+            if self._may_mix(seen, extra.seen):
                 self._send(request.transport, extra.answer)
 
     async def send_followed_by(
@@ -267,9 +267,6 @@ class Mixer:
             self._send(connection, extra.answer)
         else:
             asyncio.get_running_loop().call_later(after, self._send, connection, extra.answer)
-
-    def _may(self, asked: SeenRequest, other: SeenRequest) -> bool:
-        return self.may_mix is None or self.may_mix(asked, other)
 
     def _send(self, connection: asyncio.WriteTransport, answer: Answer) -> None:
         if connection.is_closing():

@@ -7,7 +7,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from b2b_payments.sandbox._data import OFFLINE, company_name, money, operations
-from b2b_payments.sandbox._listing import InvalidFieldsError, Row
+from b2b_payments.sandbox._listing import InvalidFieldsError
+from b2b_payments.sandbox._table import Row
 
 _REQUIRED: Final = ("lineItems", "currency", "details", "customerId")
 _TEXTS: Final = ("customerId", "externalId", "externalCustomerId", "payerName", "payerCustomerId")

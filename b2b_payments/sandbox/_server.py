@@ -22,7 +22,7 @@ from b2b_payments._errors import ConfigurationError
 from b2b_payments.sandbox._admission import Admission
 from b2b_payments.sandbox._answer import Answer
 from b2b_payments.sandbox._data import STORE_HASH
-from b2b_payments.sandbox._delivery import Answered, MayMix, Mixer, deliver, instead, reset, spoil
+from b2b_payments.sandbox._delivery import Answered, MayMix, Mixer, deliver, faulty, reset
 from b2b_payments.sandbox._faults import Fault, Orders, SeenRequest
 from b2b_payments.sandbox._rules import Rules
 from b2b_payments.sandbox._service import NO_JSON, ROOT, answer, is_list
@@ -52,8 +52,8 @@ class Sandbox:
 
     `before_list(store, seen)` is called before each list of payments is answered; tests use it to change the
     store. `may_mix(asked, other)` decides whether a request may get the answer to another, if a fault mixes
-    up answers; `mixed_up` counts the misdirected ones. `requests` holds the last 100,000 requests, and
-    `request_count` counts all of them.
+    up answers; None allows any. `mixed_up` counts the misdirected ones. `requests` holds the last 100,000
+    requests, and `request_count` counts all of them.
 
     Raises `ConfigurationError` for invalid arguments, and `OSError` if the port is taken.
     """
@@ -74,7 +74,8 @@ class Sandbox:
         self.before_list: BeforeList | None = None
         self._answer_with: AnswerWith | None = None
         self._orders = Orders(seed)
-        self._mixer = Mixer()
+        self.may_mix: MayMix | None = None
+        self._mixer = Mixer(lambda asked, other: self.may_mix is None or self.may_mix(asked, other))
         self._admission = Admission(self._rules, 0.0)
         self._port = port
         self._server: web.Server | None = None
@@ -206,15 +207,6 @@ class Sandbox:
         self._orders.clear()
 
     @property
-    def may_mix(self) -> MayMix | None:
-        """Decides whether a request may get the answer to another; None allows any."""
-        return self._mixer.may_mix
-
-    @may_mix.setter
-    def may_mix(self, may_mix: MayMix | None) -> None:
-        self._mixer.may_mix = may_mix
-
-    @property
     def mixed_up(self) -> int:
         """The number of answers that went to another request, or to none."""
         return self._mixer.mixed
@@ -298,9 +290,7 @@ class Sandbox:
             if self.before_list is not None and is_list(seen.method, seen.path):
                 self.before_list(self.store, seen)
             answered = answer(self.store, seen.method, seen.path, seen.query, body)
-        if fault is not None and (other := instead(fault, self._rules, self._date())) is not None:
-            return other
-        return Answer.gateway(504) if answered is None else spoil(answered, fault)
+        return faulty(fault, answered or Answer.gateway(504), self._rules, self._date())
 
     def _date(self) -> int:
         """Return an answer's time in epoch seconds; without `Date`, the real time, as a client assumes."""

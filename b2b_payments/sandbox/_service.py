@@ -12,10 +12,11 @@ import attrs
 from b2b_payments._printable import frozen
 from b2b_payments.sandbox._answer import Answer
 from b2b_payments.sandbox._data import OFFLINE, operations
-from b2b_payments.sandbox._listing import InvalidFieldsError, Listing, ListQuery, Pairs, Row
+from b2b_payments.sandbox._listing import InvalidFieldsError, Listing, ListQuery, Pairs
 from b2b_payments.sandbox._offline import read_offline_payment, whole_number
 from b2b_payments.sandbox._rules import Rules
 from b2b_payments.sandbox._store import Store
+from b2b_payments.sandbox._table import Row
 
 ROOT: Final = "/api/v3/io"
 NO_JSON: Final = object()
@@ -42,15 +43,15 @@ class Call:
             raise InvalidFieldsError({name: [f"Must be an integer from {least} to {most}."]})
         return value
 
-    def success(self, data: Any, pagination: dict[str, int] | None = None) -> Answer:
-        """Return a success as the rules define it for this method."""
+    def success(self, data: Any, **meta: Any) -> Answer:
+        """Return a success as the rules define it for this method, with more fields of its `meta`."""
         rules = self.store.rules
         by_method = rules.success_status
         status = by_method.get(self.method, 200) if isinstance(by_method, Mapping) else by_method
         if status == 204 or self.method in rules.without_body:
             return Answer(status, b"")
         code = status if rules.success_code is None else rules.success_code
-        return Answer.success(data, pagination, status=status, code=code)
+        return Answer.json(status, {"code": code, "data": data, "meta": {"message": "SUCCESS", **meta}})
 
     def offline_payment(self) -> Row:
         """Return the fields of an offline payment from the body. Raises `InvalidFieldsError`."""
@@ -116,7 +117,7 @@ def _list(call: Call) -> Answer:
         return Answer.error(rules.beyond_window, f"offset + limit must not be more than {window}")
     page = store.page(query)
     rows = [store.encoded(payment_id) for payment_id in page.ids]
-    return call.success(rows, _pagination(rules, query.offset, page))
+    return call.success(rows, pagination=_pagination(rules, query.offset, page))
 
 
 def _pagination(rules: Rules, offset: int, page: Listing) -> dict[str, int]:

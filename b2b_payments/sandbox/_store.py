@@ -23,8 +23,9 @@ from b2b_payments.sandbox._data import (
     format_id,
     format_payment,
 )
-from b2b_payments.sandbox._listing import Listing, ListQuery, Row, Table
+from b2b_payments.sandbox._listing import Listing, ListQuery
 from b2b_payments.sandbox._rules import Rules
+from b2b_payments.sandbox._table import Row, Table
 
 _CACHED_ROWS = 20_000
 
@@ -68,8 +69,8 @@ class Store:
         self._last_id = len(times)
         self._lag_time = lag_time
         # Changes that lists do not show yet, each with the time from which they do.
-        self._hidden: list[tuple[float, int, Callable[[Table], None]]] = []
-        self._shown_at: dict[int | None, float] = {}  # the latest of those times, by payment and overall
+        self._pending: list[tuple[float, int, Callable[[Table], None]]] = []
+        self._due_at: dict[int | None, float] = {}  # the latest of those times, by payment and overall
         self._changes = 0
         self._encoded: dict[int, msgspec.Raw] = {}
         self.clock: int = self._now.newest or FIRST_CREATED
@@ -186,8 +187,8 @@ class Store:
         """
         self._now = self._listed = snapshot.table.copy()
         self._last_id = snapshot.last_id
-        self._hidden.clear()
-        self._shown_at.clear()
+        self._pending.clear()
+        self._due_at.clear()
         self._encoded.clear()
 
     def is_hidden(self, payment_id: int) -> bool:
@@ -200,7 +201,7 @@ class Store:
 
     def page(self, query: ListQuery) -> Listing:
         """Return one page of the list, under the current rules."""
-        self._apply_shown()
+        self._apply_due()
         rules = self._rules
         limit = min(query.limit, rules.max_limit)
         ids = self._view(query)
@@ -288,25 +289,25 @@ class Store:
         return page[low - start : high - start] if query.ascending else page[end - high : end - low]
 
     def _change(self, payment_id: int, change: Callable[[Table], None]) -> None:
-        self._apply_shown()
+        self._apply_due()
         lag = self._rules.list_lag
-        if lag or self._hidden:
+        if lag or self._pending:
             if self._listed is self._now:
                 self._listed = self._now.copy()
             # Lists show all writes in order, or, if the lag is a function, those of each payment.
             name, seconds = (payment_id, lag()) if callable(lag) else (None, lag)
-            shown_at = max(self._lag_time() + seconds, self._shown_at.get(name, 0.0))
-            self._shown_at[name] = self._shown_at[payment_id] = shown_at
+            due_at = max(self._lag_time() + seconds, self._due_at.get(name, 0.0))
+            self._due_at[name] = self._due_at[payment_id] = due_at
             self._changes += 1
-            heappush(self._hidden, (shown_at, self._changes, change))
+            heappush(self._pending, (due_at, self._changes, change))
         change(self._now)
 
-    def _apply_shown(self) -> None:
-        while self._hidden and self._hidden[0][0] <= self._lag_time():
-            heappop(self._hidden)[2](self._listed)
-        if not self._hidden:
+    def _apply_due(self) -> None:
+        while self._pending and self._pending[0][0] <= self._lag_time():
+            heappop(self._pending)[2](self._listed)
+        if not self._pending:
             self._listed = self._now
-            self._shown_at.clear()
+            self._due_at.clear()
 
 
 def _times(payments: int | Sequence[int], seed: int) -> array[int]:

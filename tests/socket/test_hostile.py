@@ -23,7 +23,8 @@ from b2b_payments import (
 from b2b_payments._transport import MAX_BODY
 from b2b_payments.export import JSONLSink, export, verify
 from b2b_payments.sandbox import Fault, Rules, Sandbox, SeenRequest
-from b2b_payments.sandbox._delivery import instead
+from b2b_payments.sandbox._answer import Answer
+from b2b_payments.sandbox._delivery import faulty
 from tests.support.clients import NEVER, client_of
 from tests.support.examples import LISTED_PAYMENT
 
@@ -81,7 +82,7 @@ async def test_each_hostile_answer_is_a_documented_error(sandbox: Sandbox, fault
 @pytest.mark.parametrize("fault", [Fault.GZIP_BOMB, Fault.HUGE], ids=lambda fault: fault.name)
 async def test_a_huge_body_is_not_held(sandbox: Sandbox, fault: Fault) -> None:
     """A body of more than 64 MiB, compressed or not, never takes much more memory than the limit."""
-    instead(fault, sandbox.rules, 0)  # compresses the bomb, once
+    faulty(fault, Answer(200, b""), sandbox.rules, 0)  # compresses the bomb, once
     async with client_of(sandbox, retry=NEVER) as client:
         await client.payments.get(1)
         sandbox.order(fault, times=1)

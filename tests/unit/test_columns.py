@@ -207,7 +207,7 @@ def test_common_variants_need_no_models(monkeypatch: pytest.MonkeyPatch) -> None
     def refuse(*_: object) -> None:
         raise AssertionError("read as a model")
 
-    monkeypatch.setattr("b2b_payments._converter.columns.structure_payment", refuse)
+    monkeypatch.setattr("b2b_payments._converter.columns.structure_row", refuse)
     reader = ColumnReader()
     row = read(sent(customerId=7, payerName=None, fees=[1.5, {"amount": 2}], new={"a": [1]}, id="70"), reader)
     assert (row.customer_id, row.payer_name, row.fees, row.id) == ("7", "", '[1.5, {"amount": 2}]', 70)

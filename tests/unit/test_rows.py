@@ -59,15 +59,15 @@ def read(rows: Sequence[object]) -> list[Payment]:
 
 def fits(reader: RowReader, rows: Sequence[object]) -> list[bool]:
     """Return, for each row, whether it fits a row type."""
-    misfits: list[int] = []
+    misfits: list[bytes] = []
 
-    def fallback(place: int, _: object) -> Payment:
-        misfits.append(place)
+    def read_alone(row: bytes | msgspec.Raw) -> Payment:
+        misfits.append(bytes(row))
         return structure_payment(LISTED_PAYMENT)
 
-    payments = list(reader.read(page(rows), range(len(rows)), fallback))
+    payments = list(reader.read(page(rows), range(len(rows)), read_alone))
     assert len(payments) == len(rows)
-    return [place not in misfits for place in range(len(rows))]
+    return [json.dumps(row).encode() not in misfits for row in rows]
 
 
 USUAL = [

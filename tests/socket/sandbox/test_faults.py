@@ -147,6 +147,20 @@ async def test_duplicate_ids() -> None:
         assert json.loads((await _delete(sandbox))[2])["data"] == {"id": 1}
 
 
+@pytest.mark.parametrize("fault", [Fault.DUPLICATE_IDS, Fault.OTHER_STORE])
+async def test_answers_without_rows_are_unchanged(fault: Fault) -> None:
+    """A fault of rows leaves an answer without a body, a gateway's page, and a refusal's headers alone."""
+    async with Sandbox(payments=2, rules=Rules(success_status=204)) as sandbox:
+        sandbox.order(fault, share=1)
+        assert (await _delete(sandbox))[:3:2] == (204, b"")
+        sandbox.rules = Rules(requests=1, refusal_headers=("retry-after",))
+        async with aiohttp.ClientSession(headers=sandbox.headers) as session:
+            async with session.get(f"{sandbox.base_url}/nothing") as page:
+                assert (page.status, page.content_type) == (404, "text/html")
+            async with session.get(f"{sandbox.base_url}/ip/payments") as refused:
+                assert (refused.status, refused.headers["Retry-After"]) == (429, "60")
+
+
 async def test_empty_lists() -> None:
     """The next `times` lists are empty, in a normal envelope; other answers are unaffected."""
     async with Sandbox(payments=3) as sandbox:

@@ -120,8 +120,8 @@ async def test_swapped_answers() -> None:
 
 async def test_cancelled_request_is_not_swapped() -> None:
     """If a request that waits for a swap was just cancelled, the next one gets its own answer."""
-    mixer = Mixer()
-    one, other = (Answered(cast("SeenRequest", None), Answer.success({"id": number})) for number in (1, 2))
+    mixer = Mixer(lambda _asked, _other: True)
+    one, other = (Answered(cast("SeenRequest", None), Answer.json(200, {"id": number})) for number in (1, 2))
     cancelled = asyncio.create_task(mixer.exchange(one, Fault.SWAPPED, 5))
     await asyncio.sleep(0)
     assert mixer._waiting is not None
@@ -129,6 +129,25 @@ async def test_cancelled_request_is_not_swapped() -> None:
     assert await mixer.exchange(other, None, 5) is other.answer
     with pytest.raises(asyncio.CancelledError):
         await cancelled
+
+
+async def test_answers_that_may_not_be_mixed() -> None:
+    """`may_mix` decides which requests may get each other's answers, swapped or held back."""
+    async with (
+        Sandbox(3, rules=Rules(swap_within=0.05, stray_after=None)) as sandbox,
+        line_to(sandbox) as line,
+        line_to(sandbox) as other,
+    ):
+        sandbox.may_mix = lambda asked, mixed: asked.method == mixed.method
+        sandbox.order(Fault.SWAPPED, times=1)
+        line.ask(1)
+        other.ask(2, "DELETE")
+        assert [await line.answer(), await other.answer()] == [(200, 1), (200, 2)]
+        sandbox.order(Fault.DOUBLED, times=1)
+        line.ask(1)
+        assert await line.answer() == (200, 1)
+        line.ask(3, "DELETE")
+        assert (await line.answer(), sandbox.mixed_up) == ((200, 3), 0)
 
 
 async def test_swap_without_another_request() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from b2b_payments.sandbox import ListQuery, Rules, Store
-from b2b_payments.sandbox._listing import KEYS, SORT_KEYS, InvalidFieldsError
+from b2b_payments.sandbox._listing import SORT_KEYS, InvalidFieldsError
+from b2b_payments.sandbox._table import KEYS
 
 ALL = ("repeat", "brackets", "brackets-comma", "comma")
 
