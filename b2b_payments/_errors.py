@@ -124,6 +124,7 @@ class APIError(B2BPaymentsError):
     """
 
     status: int = 0
+    code: int | None = None
     errors: Mapping[str, Sequence[str]] = {}
     request_id: str | None = None
     method: str = ""
