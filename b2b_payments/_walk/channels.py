@@ -85,6 +85,12 @@ def _named(heads: Iterable[Head]) -> set[int | str]:
     return {str(one) if (whole := whole_of(one)) is None else whole for one in present}
 
 
+def _may_be_alike(page: SortedPage, other: SortedPage) -> bool:
+    """Whether `other` may start the same list: of one second, any payment may be the first."""
+    is_one_second = page.keys[0] == page.keys[-1] and not page.reaches_total
+    return is_one_second and {*other.keys[:1]} == {page.keys[0]}
+
+
 @define(eq=False)
 class EncodingTrials:
     """The encodings tried for one page of some channels, until the service neither refuses nor misreads one.
@@ -204,15 +210,16 @@ class EncodingTrials:
             return False
         if len(self._requested) > 1 and page.offset == 0 and encoding not in learned.joint:
             if await self._differs_if_reversed(encoding, page):
+                self._shown = True
                 self._give_up(encoding)
                 return False
             learned.joint.add(encoding)
         return True
 
-    async def _is_applied(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
+    async def _is_applied(self, encoding: ChannelEncoding, page: SortedPage) -> bool | None:
         """Whether other channels have other payments than these, of which a page has no channels.
 
-        False also if the list changes too fast to compare.
+        None if the list changes too fast to compare, or if its order does.
         """
         several, needed = self._key(encoding)[1], 2 if self._mixups.recent else 1
         others = [max(self._requested) + place for place in ((1, 2) if several else (1,))]
@@ -226,7 +233,7 @@ class EncodingTrials:
                 alike = [one for one in ChannelEncoding if one.pairs(others) == encoding.pairs(others)]
                 known.update((one, several) for one in alike)
                 return verdict
-        return False
+        return None
 
     async def _compare(
         self, encoding: ChannelEncoding, page: SortedPage, others: Sequence[int], *, again: bool
@@ -247,20 +254,20 @@ class EncodingTrials:
         now = await self._oldest(encoding, page, again=True)
         if now is None or {*now.ids[:1]}.isdisjoint(own.ids):
             return None
-        # Among payments of one second, any may be the first.
-        is_tie = own.keys[0] == own.keys[-1] and not own.reaches_total
-        return None if is_tie and other is not None and {*other.keys} == {own.keys[0]} else True
+        return None if other is not None and _may_be_alike(own, other) else True
 
     async def _differs_if_reversed(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
         """Whether only the first or the last channel is applied: if they are reversed, it is another one."""
         own = await self._oldest(encoding, page)
         channel_ids = (self._query.channel_ids or ())[::-1]
         other = await self._first_page(channel_ids, encoding, self._oldest_first, 1)
-        if own is None or other is None or not (own.ids and other.ids) or own.keys[0] == other.keys[0]:
+        if own is None or other is None or not own.ids or {*other.ids} & {*own.ids}:
             return False
         # The list may have changed between the two requests.
-        own = await self._oldest(encoding, page, again=True)
-        return own is not None and other.ids[0] not in own.ids
+        now = await self._oldest(encoding, page, again=True)
+        if now is None or {*now.ids[:1]}.isdisjoint(own.ids) or {*other.ids} & {*now.ids}:
+            return False
+        return not _may_be_alike(own, other)
 
     @property
     def _oldest_first(self) -> PaymentQuery:
@@ -293,9 +300,8 @@ class EncodingTrials:
             channels = _named(shown.listing.heads)
             if channels & self._requested:
                 return True
-            if not channels and (
-                self._key(other) in self._learned.applied or await self._is_applied(other, shown)
-            ):
+            is_applied = self._key(other) in self._learned.applied
+            if not channels and (is_applied or await self._is_applied(other, shown) is not False):
                 return True
         return False
 
@@ -335,12 +341,16 @@ class EncodingTrials:
         # That is right only if the others' first rows come after it.
         for channel_id in missing:
             first = await self._first_page([channel_id], encoding, self._query, 1)
-            belongs = (
-                first is not None
-                and first.ids
-                and (not page.ids or page.reaches_total or (page.is_sorted and first.keys[0] < page.keys[-1]))
+            if first is None or not first.ids:
+                continue
+            named = _named(first.listing.heads)
+            # An unnamed row is not on an empty list, unless the encoding is ignored for one channel.
+            is_of_it = named == {channel_id} or (
+                not named and not page.ids and (encoding, False) not in self._learned.ignored
             )
-            if first is not None and belongs and _named(first.listing.heads) == {channel_id}:
+            belongs = not page.ids or page.reaches_total or (page.is_sorted and first.keys[0] < page.keys[-1])
+            if is_of_it and belongs:
+                self._shown = True
                 return True
         # They may. But a service that ignores the encoding may list one channel, whatever is requested.
         if channels and await self._lists_others(encoding, channels, missing):
@@ -349,6 +359,7 @@ class EncodingTrials:
         listing = await self._first_row((self._query.channel_ids or ())[::-1], encoding)
         if listing is None:
             return False
+        self._shown = self._shown or bool(listing.heads)
         return channels.isdisjoint(_named(listing.heads)) if channels else bool(listing.heads)
 
     async def _first_page(
