@@ -254,7 +254,10 @@ class EncodingTrials:
         now = await self._oldest(encoding, page, again=True)
         if now is None or {*now.ids[:1]}.isdisjoint(own.ids):
             return None
-        return None if other is not None and _may_be_alike(own, other) else True
+        if other is None or not _may_be_alike(own, other):
+            return True
+        self._shown = True  # as far as can be known
+        return None
 
     async def _differs_if_reversed(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
         """Whether only the first or the last channel is applied: if they are reversed, it is another one."""

@@ -153,6 +153,34 @@ async def test_if_all_encodings_leave_out_a_channel_the_walk_fails() -> None:
             await client.payments.list(channel_ids=[1, 2]).collect()
 
 
+@pytest.mark.parametrize("written", ["digits", "null"])
+@pytest.mark.parametrize("channel_ids", [[1, 2], [2, 1], [2, 3, 1]])
+async def test_if_only_one_of_several_channels_is_read_empty_lists_are_not_believed(
+    written: Any, channel_ids: list[int]
+) -> None:
+    """Some encoding shows that one of the channels has payments, so lists without any are wrong."""
+    rules = Rules(channel_encoding="repeat-last", other_channel_encodings="nothing", payment_channels=written)
+    async with Sandbox(20, (1,), rules=rules) as sandbox, client_of(sandbox) as client:
+        walk = client.payments.list(channel_ids=channel_ids)
+        with pytest.raises(PaginationError, match="or leaves out some"):
+            await walk.collect()
+        assert not walk.report.complete
+
+
+async def test_an_empty_list_is_not_believed_if_rows_cannot_be_compared() -> None:
+    """If any of the payments of one second may be the first, another first one is no evidence."""
+    rules = attrs.evolve(
+        UNNAMED, channel_encoding="brackets", other_channel_encodings="nothing", equals="one way", max_limit=5
+    )
+    async with Sandbox([1_700_000_000] * 60, rules=rules) as sandbox, client_of(sandbox) as client:
+        for channel_ids in ([2, 1], [2], [1]):
+            walk = client.payments.list(channel_ids=channel_ids, order_by="DESC")
+            ids = {payment.id async for payment in walk}
+            assert ids
+            assert ids <= {*ids_of(sandbox, channel_ids)}
+            assert not walk.report.complete or ids == {*ids_of(sandbox, channel_ids)}
+
+
 @pytest.mark.parametrize("order", ["ASC", "DESC"])
 @pytest.mark.parametrize("understood", [(), "brackets"])
 async def test_a_list_that_changes_does_not_hide_that_an_encoding_is_ignored(
