@@ -91,9 +91,11 @@ def list_(
         if left == 0:
             # After the walk has ended, since any await would let its prefetcher send further requests.
             await show(rows)
-            return
-        if not payments.report.complete:
+        elif not payments.report.complete:
             click.echo(f"Note: {payments.report} ({payments.report.ending}).", err=True)
+            return
+        if caveat := str(payments.report).partition("; ")[2]:
+            click.echo(f"Note: {caveat}.", err=True)
 
     connection.call(work)
 

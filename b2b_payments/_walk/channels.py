@@ -6,11 +6,19 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 
-from b2b_payments._errors import APIError, BadRequestError, PaginationError, ValidationError
+from b2b_payments._errors import (
+    APIError,
+    BadRequestError,
+    NotFoundError,
+    PaginationError,
+    PermissionDeniedError,
+    ValidationError,
+)
 from b2b_payments._mixups import MixUps
-from b2b_payments._models import OrderBy
+from b2b_payments._models import OrderBy, SortBy
 from b2b_payments._models.decimals import whole_of
 from b2b_payments._printable import define
+from b2b_payments._protocol.belonging import OF_ROWS
 from b2b_payments._protocol.listing import Head, Listing
 from b2b_payments._protocol.query import ChannelEncoding, PaymentQuery
 from b2b_payments._walk.page import Order, SortedPage, keyed
@@ -21,6 +29,9 @@ Read = Callable[[PaymentQuery, ChannelEncoding, int], Awaitable[Listing]]
 _ATTEMPTS = 2
 _ATTEMPTS_IF_SUSPECT = 5
 """Requests of a misread page in one encoding: normally, and if it may be the answer to another request."""
+_CHANNEL_IDS = f"{OF_ROWS}.channelIds"
+_REFUSALS = (BadRequestError, NotFoundError, PermissionDeniedError, ValidationError)
+"""Possible answers to a request of a channel that the store does not have."""
 
 
 @define
@@ -32,7 +43,8 @@ class LearnedEncodings:
     (False) or for several (True). `shown` are the channels that an encoding returned when they were
     requested, and no others; a `joint` encoding returned rows of more than one of several channels. Neither
     shows that the service understands it: it may ignore it, and list these channels by default. An `applied`
-    one listed other channels for another request that was otherwise the same (for one channel or several).
+    one listed other channels for another request that was otherwise the same (for one channel or several),
+    an `ignored` one payments of the first request, none of which named its channel.
     `latest` are the query and the channels of the latest first page with rows of requested channels.
     """
 
@@ -41,6 +53,7 @@ class LearnedEncodings:
     shown: dict[ChannelEncoding, set[int | str]] = attrs.field(factory=dict)
     joint: set[ChannelEncoding] = attrs.field(factory=set)
     applied: set[tuple[ChannelEncoding, bool]] = attrs.field(factory=set)
+    ignored: set[tuple[ChannelEncoding, bool]] = attrs.field(factory=set)
     latest: dict[tuple[ChannelEncoding, bool, OrderBy], tuple[PaymentQuery, set[int | str]]] = attrs.field(
         factory=dict
     )
@@ -72,6 +85,12 @@ def _named(heads: Iterable[Head]) -> set[int | str]:
     return {str(one) if (whole := whole_of(one)) is None else whole for one in present}
 
 
+def _may_be_alike(page: SortedPage, other: SortedPage) -> bool:
+    """Whether `other` may start the same list: of one second, any payment may be the first."""
+    is_one_second = page.keys[0] == page.keys[-1] and not page.reaches_total
+    return is_one_second and {*other.keys[:1]} == {page.keys[0]}
+
+
 @define(eq=False)
 class EncodingTrials:
     """The encodings tried for one page of some channels, until the service neither refuses nor misreads one.
@@ -80,6 +99,10 @@ class EncodingTrials:
     answered in another one. A page with payments of other channels may be the answer to another request: it
     is requested again before its encoding is given up, for good unless answers were mixed up recently.
     `compared` are the encodings that the walk has tried to see whether they show what another one hides.
+
+    Rows need not name their channel [doc]. If none does, they are compared with those of other channels in
+    the same encoding. `not_applied` are the encodings that the walk could not show to be applied. If there is
+    no other, the page is accepted, and its listing names the filter as ignored.
     """
 
     _learned: LearnedEncodings
@@ -88,6 +111,7 @@ class EncodingTrials:
     _order: Order
     _read: Read
     _compared: set[ChannelEncoding]
+    _not_applied: set[ChannelEncoding]
     _shown: bool = attrs.field(default=False, init=False)  # some encoding showed rows of requested channels
     _refusals: dict[ChannelEncoding, APIError] = attrs.field(factory=dict, init=False)
     _given_up: set[ChannelEncoding] = attrs.field(factory=set, init=False)
@@ -106,7 +130,9 @@ class EncodingTrials:
         if self._query.channel_ids is None:
             return None
         # Encodings that showed rows first, so that not every page tries an uncertain one again.
-        for encoding in sorted(self._learned.useful, key=self._learned.shown.__contains__, reverse=True):
+        for encoding in sorted(
+            self._learned.useful, key=lambda one: (self._is_ignored(one), one not in self._learned.shown)
+        ):
             if encoding not in self._refusals and encoding not in self._given_up:
                 return encoding
         for refusal in self._refusals.values():
@@ -139,7 +165,10 @@ class EncodingTrials:
             self._shown = True
             self._give_up(encoding)
             return False
-        if self._hides(encoding, page) or await self._is_misread(encoding, page):
+        if page.ids and not _named(page.listing.heads):
+            if not await self._fits_unnamed(encoding, page):
+                return False
+        elif self._hides(encoding, page) or await self._is_misread(encoding, page):
             self._note_misread(encoding, page)
             return False
         if self._misread:
@@ -164,6 +193,98 @@ class EncodingTrials:
         if not self._mixups.recent and encoding in self._learned.useful:
             self._learned.useful.remove(encoding)
 
+    def _key(self, encoding: ChannelEncoding) -> tuple[ChannelEncoding, bool]:
+        return encoding, len(self._requested) > 1
+
+    def _is_ignored(self, encoding: ChannelEncoding) -> bool:
+        return encoding in self._not_applied or self._key(encoding) in self._learned.ignored
+
+    async def _fits_unnamed(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
+        """Whether to accept a page of rows that name no channel."""
+        learned, key = self._learned, self._key(encoding)
+        if self._is_ignored(encoding):  # and so are all others that are left
+            page.listing = attrs.evolve(page.listing, ignored=page.listing.ignored | {_CHANNEL_IDS})
+            return True
+        if key not in learned.applied and not await self._is_applied(encoding, page):
+            self._not_applied.add(encoding)
+            return False
+        if len(self._requested) > 1 and page.offset == 0 and encoding not in learned.joint:
+            if await self._differs_if_reversed(encoding, page):
+                self._shown = True
+                self._give_up(encoding)
+                return False
+            learned.joint.add(encoding)
+        return True
+
+    async def _is_applied(self, encoding: ChannelEncoding, page: SortedPage) -> bool | None:
+        """Whether other channels have other payments than these, of which a page has no channels.
+
+        None if the list changes too fast to compare, or if its order does.
+        """
+        several, needed = self._key(encoding)[1], 2 if self._mixups.recent else 1
+        others = [max(self._requested) + place for place in ((1, 2) if several else (1,))]
+        verdicts = list[bool | None]()
+        while len(verdicts) < _ATTEMPTS_IF_SUSPECT:
+            verdict = await self._compare(encoding, page, others, again=bool(verdicts))
+            verdicts.append(verdict)
+            if verdict is not None and verdicts[-needed:] == [verdict] * needed:
+                known = self._learned.applied if verdict else self._learned.ignored
+                # One channel alone is written alike in several encodings.
+                alike = [one for one in ChannelEncoding if one.pairs(others) == encoding.pairs(others)]
+                known.update((one, several) for one in alike)
+                return verdict
+        return None
+
+    async def _compare(
+        self, encoding: ChannelEncoding, page: SortedPage, others: Sequence[int], *, again: bool
+    ) -> bool | None:
+        """Compare the first payment of other channels with these channels' first page.
+
+        Returns whether it is not among them, or None if they may have changed between the requests.
+        """
+        own = await self._oldest(encoding, page, again=again)
+        other = await self._first_page(others, encoding, self._oldest_first, 1)
+        if own is None or not own.ids:
+            return None
+        if other is not None and not {*other.ids}.isdisjoint(own.ids):
+            return False
+        is_empty = other is None or not other.ids
+        if is_empty and len(own.ids) > 1:  # not all of them have left it meanwhile
+            return True
+        now = await self._oldest(encoding, page, again=True)
+        if now is None or {*now.ids[:1]}.isdisjoint(own.ids):
+            return None
+        if other is None or not _may_be_alike(own, other):
+            return True
+        self._shown = True  # as far as can be known
+        return None
+
+    async def _differs_if_reversed(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
+        """Whether only the first or the last channel is applied: if they are reversed, it is another one."""
+        own = await self._oldest(encoding, page)
+        channel_ids = (self._query.channel_ids or ())[::-1]
+        other = await self._first_page(channel_ids, encoding, self._oldest_first, 1)
+        if own is None or other is None or not own.ids or {*other.ids} & {*own.ids}:
+            return False
+        # The list may have changed between the two requests.
+        now = await self._oldest(encoding, page, again=True)
+        if now is None or {*now.ids[:1]}.isdisjoint(own.ids) or {*other.ids} & {*now.ids}:
+            return False
+        return not _may_be_alike(own, other)
+
+    @property
+    def _oldest_first(self) -> PaymentQuery:
+        """The query in an order in which a new payment comes last, and is not taken for another channel's."""
+        return attrs.evolve(self._query, sort_by=SortBy.CREATED_AT, order_by=OrderBy.ASC)
+
+    async def _oldest(
+        self, encoding: ChannelEncoding, page: SortedPage, *, again: bool = False
+    ) -> SortedPage | None:
+        """Return the first page, oldest first, of the requested channels: `page` if it is that page."""
+        if not again and page.offset == 0 and self._query == self._oldest_first:
+            return page
+        return await self._first_page(self._query.channel_ids or (), encoding, self._oldest_first, page.limit)
+
     def _hides(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
         """Whether the page is empty although another encoding showed payments of these channels."""
         return not page.ids and self._shown and not self._learned.finds(encoding, self._requested)
@@ -174,7 +295,16 @@ class EncodingTrials:
             return False
         for other in [one for one in self._learned.useful if one not in {encoding, *self._given_up}]:
             self._compared.add(other)
-            if _named(await self._first_rows(other, page.limit)) & self._requested:
+            if self._is_ignored(other):
+                continue
+            shown = await self._first_page(self._query.channel_ids or (), other, self._query, page.limit)
+            if shown is None or not shown.ids:
+                continue
+            channels = _named(shown.listing.heads)
+            if channels & self._requested:
+                return True
+            is_applied = self._key(other) in self._learned.applied
+            if not channels and (is_applied or await self._is_applied(other, shown) is not False):
                 return True
         return False
 
@@ -187,9 +317,25 @@ class EncodingTrials:
         if channels:
             learned.note_shown(encoding, channels, self._query if page.offset == 0 else None)
         missing = requested - channels
-        if not missing or len(requested) == 1 or encoding in learned.joint or page.offset > 0:
+        if not missing or len(requested) == 1 or page.offset > 0:
             return False
+        if encoding in learned.joint:  # it may ignore the encoding, and list several channels by default
+            return bool(channels) and await self._lists_others(encoding, channels, missing)
         return await self._leaves_out(encoding, page, channels, missing)
+
+    async def _lists_others(
+        self, encoding: ChannelEncoding, channels: set[int | str], missing: set[int]
+    ) -> bool:
+        """Whether the service lists some of these channels when other ones are requested."""
+        if (encoding, True) in self._learned.applied:
+            return False
+        # One channel alone is written alike in several encodings. With any other one, this one is shown.
+        others = missing if len(missing) > 1 else missing | {max(self._requested) + 1}
+        listing = await self._first_row([*others], encoding)
+        if listing is not None and _named(listing.heads) & channels:
+            return True
+        self._learned.applied.add((encoding, True))
+        return False
 
     async def _leaves_out(
         self, encoding: ChannelEncoding, page: SortedPage, channels: set[int | str], missing: set[int]
@@ -197,41 +343,40 @@ class EncodingTrials:
         """Whether the list lacks some of several channels, given its first page, of one channel or empty."""
         # That is right only if the others' first rows come after it.
         for channel_id in missing:
-            listing = await self._first_row([channel_id], encoding)
-            if listing is None:
+            first = await self._first_page([channel_id], encoding, self._query, 1)
+            if first is None or not first.ids:
                 continue
-            first = keyed(listing, self._order, limit=1, full_size=False)
-            belongs = (
-                not page.ids
-                or page.reaches_total
-                or (page.is_sorted and first.ids and first.keys[0] < page.keys[-1])
+            named = _named(first.listing.heads)
+            # An unnamed row is not on an empty list, unless the encoding is ignored for one channel.
+            is_of_it = named == {channel_id} or (
+                not named and not page.ids and (encoding, False) not in self._learned.ignored
             )
-            if first.ids and belongs and _named(listing.heads) == {channel_id}:
+            belongs = not page.ids or page.reaches_total or (page.is_sorted and first.keys[0] < page.keys[-1])
+            if is_of_it and belongs:
+                self._shown = True
                 return True
         # They may. But a service that ignores the encoding may list one channel, whatever is requested.
-        # One channel alone is written alike in several encodings. With any other one, this one is shown.
-        if channels and (encoding, True) not in self._learned.applied:
-            others = missing if len(missing) > 1 else missing | {max(self._requested) + 1}
-            listing = await self._first_row([*others], encoding)
-            if listing is not None:
-                if _named(listing.heads) & channels:
-                    return True
-                self._learned.applied.add((encoding, True))
+        if channels and await self._lists_others(encoding, channels, missing):
+            return True
         # And a service that applies one of the channels only shows another if they are reversed.
         listing = await self._first_row((self._query.channel_ids or ())[::-1], encoding)
-        if listing is None or not channels:
+        if listing is None:
             return False
-        return channels.isdisjoint(_named(listing.heads))
+        self._shown = self._shown or bool(listing.heads)
+        return channels.isdisjoint(_named(listing.heads)) if channels else bool(listing.heads)
+
+    async def _first_page(
+        self, channel_ids: Sequence[int], encoding: ChannelEncoding, query: PaymentQuery, limit: int
+    ) -> SortedPage | None:
+        """Return the first page of these channels, None if they are refused."""
+        query = attrs.evolve(query, channel_ids=channel_ids)
+        try:
+            listing = await self._read(query, encoding, limit)
+        except _REFUSALS:
+            return None
+        return keyed(listing, Order.of(query.sort_by, query.order_by), limit=limit, full_size=False)
 
     async def _first_row(self, channel_ids: Sequence[int], encoding: ChannelEncoding) -> Listing | None:
-        """Return the first row of these channels, None if they are refused: that shows nothing."""
-        try:
-            return await self._read(attrs.evolve(self._query, channel_ids=channel_ids), encoding, 1)
-        except (BadRequestError, ValidationError):
-            return None
-
-    async def _first_rows(self, encoding: ChannelEncoding, limit: int) -> Sequence[Head]:
-        try:
-            return (await self._read(self._query, encoding, limit)).heads
-        except (BadRequestError, ValidationError):
-            return ()  # a refusal shows nothing
+        """Return the first row of these channels, None if they are refused."""
+        page = await self._first_page(channel_ids, encoding, self._query, 1)
+        return None if page is None else page.listing

@@ -253,6 +253,8 @@ class Join:
         if self.key is not None and last < self.key and page.offset < self.resume_at and not closes_gap:
             # Prefetched, and another page has reached further since: it leads nowhere new.
             return Step(True, rows, duplicates)
+        # New rows before K, such as payments created at the front of a descending list, lead no further.
+        leads_on = rows if self.key is None or (rows and page.keys[rows[-1]] >= self.key) else ()
         if self.key is None or last > self.key:
             self.key, self.closed, self._boundary = last, False, []
         self._note_boundary(page, rows)
@@ -264,7 +266,7 @@ class Join:
         tail = len(page.keys) - bisect_left(page.keys, self.key) if by_time else 0
         self.resume_at = max(0, page.end - tail - 1)
         self._delivered.forget(self.key, mirrored=self._mirrored)
-        if not self._note_progress(page, rows):
+        if not self._note_progress(page, leads_on):
             return Step(True, rows, duplicates, stuck=True, drops_prefetched=True)
         if self.resume_at > page.offset:
             return Step(True, rows, duplicates)

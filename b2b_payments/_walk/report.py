@@ -23,8 +23,10 @@ class WalkReport:
     proves the end; `reread` closed gaps or tried again where the list seemed to end; `looked_up` read one
     payment by id. `ignored_filters` are filters that some payments still did not match after several
     requests: the service ignores them, applies them differently, or still lists payments that matched
-    before a change. `storeHash` among them means that payments always name another store than the
-    credential does. `waited` is the seconds spent waiting for the quota, over all requests.
+    before a change. `channelIds` among them means that the payments name no channel, and that the service
+    lists them for other channels, too, however `channelIds` is written. `storeHash` among them means that
+    payments always name another store than the credential does. `waited` is the seconds spent waiting for
+    the quota, over all requests.
     """
 
     exact: bool = True
@@ -49,7 +51,7 @@ class WalkReport:
             state = "not proven complete" if self.exact else "every row once, completeness not guaranteed"
         ignored = ""
         if names := ", ".join(sorted(self.ignored_filters - {"storeHash"})):
-            ignored = f"; the service may ignore a filter: some payments do not match {names}"
+            ignored = f"; the service may ignore a filter: some payments may not match {names}"
         if "storeHash" in self.ignored_filters:
             ignored += "; the payments name another store than the credential does"
         return f"{state}: {counted(self.rows, 'payment')}, {counted(self.requests, 'request')}{ignored}"

@@ -49,6 +49,7 @@ class Source:
     """The latest refusal of an offset above 0; pages from the other end may still complete the walk."""
     _was_answered: bool = attrs.field(default=False, init=False)
     _compared: set[ChannelEncoding] = attrs.field(factory=set, init=False)
+    _not_applied: set[ChannelEncoding] = attrs.field(factory=set, init=False)
     _lookups_work: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -92,10 +93,17 @@ class Source:
         size = 1 if request.one_row and query.channel_ids is None else self.page_size
 
         async def first_rows(query: PaymentQuery, encoding: ChannelEncoding, limit: int) -> Listing:
-            return await self._listing(query, encoding, 0, limit)
+            # On a new connection: rows without a channel do not show that they answer another request.
+            return await self._listing(query, encoding, 0, limit, reuse=False)
 
         trials = EncodingTrials(
-            self.learned.encodings, self.caller.mixups, query, order, first_rows, self._compared
+            self.learned.encodings,
+            self.caller.mixups,
+            query,
+            order,
+            first_rows,
+            self._compared,
+            self._not_applied,
         )
         while True:
             limit = self.learned.limit(largest if full_size else size)
@@ -145,10 +153,12 @@ class Source:
         offset: int,
         limit: int,
         decoded: Decode | None = None,
+        *,
+        reuse: bool = True,
     ) -> Listing:
         request = list_payments(
             query.pairs(offset=offset, limit=limit, encoding=encoding or ChannelEncoding.REPEAT),
-            reuse=self.reuse,
+            reuse=self.reuse and reuse,
         )
         return await self.caller.read(request, partial(read_listing, offset=offset, decoded=decoded))
 

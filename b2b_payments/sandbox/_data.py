@@ -277,6 +277,11 @@ def format_payment(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
         ]
         if row.get("channelId") is not None:
             row["channelId"] = spelled(row["channelId"])
+    if rules.payment_channels == "absent":
+        row.pop("channelId", None)
+        row.pop("channelName", None)
+    elif rules.payment_channels != "digits":
+        row["channelId"] = row["channelName"] = None if rules.payment_channels == "null" else ""
     if rules.fees_as == "numbers" and "fees" in row:
         row["fees"] = [fee["amount"] if isinstance(fee, dict) else fee for fee in row["fees"]]
     if rules.empties_as == "swapped":

@@ -77,25 +77,28 @@ class Rules:
         ("shuffled"). Without `sortBy` and `orderBy` the list is sorted by id, in the `default_order` [open].
         `search` defines which texts `q` finds: those that contain it, except that ids are found whole where
         `searchBy` names them, or parts of these, too ("parts"), or those that share a word with it, ignoring
-        case ("words"), as search engines do [open]. `ignores` names query parameters that the list
-        ignores [open]; if it ignores `orderBy`, the order is `ignored_order`, and if it ignores `sortBy`, the
-        list is sorted by id. `list_lag` is how many seconds lists lag a write [seen], or a function that
-        returns them for each write: then lists may show writes out of order, but never those of one payment.
+        case ("words"), as search engines do [open]. `ignores` names query parameters that the list ignores
+        [open]; if it ignores `orderBy`, the order is `ignored_order`, and if it ignores `sortBy`, the list
+        is sorted by id. `list_lag` is how many seconds lists lag a write [seen], or a function that returns
+        them for each write: then lists may show writes out of order, but never those of one payment.
         `channel_encoding` names the accepted encodings of `channelIds`; `other_channel_encodings` defines
         what happens with others [open]: they are ignored, so rows of every channel are returned ("ignore"),
-        they match no rows ("nothing"), or they are refused with a status (422 names the field, 400 does not).
-        "repeat-last" uses only the last of a repeated key, as many servers do. `default_channels` are the
-        channels of a list without `channelIds`; None means all [open]. `sparse_lists` leaves `fees`,
-        `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows in lists [doc]; it
-        is off by default, so that a list's row equals `Store.wire`. `ids_as` formats ids as numbers,
-        as numbers with a fraction (``70.0``, as proxies that read JSON write them), or as strings [seen].
+        they match no rows ("nothing"), or they are refused with a status (422 names the field, 400 does
+        not). "repeat-last" uses only the last of a repeated key, as many servers do. `default_channels` are
+        the channels of a list without `channelIds`; None means all [open]. `unknown_channels` are those that
+        the store does not have: they match no rows, or are refused with a status [open]. `sparse_lists`
+        leaves `fees`, `details`, `moduleData`, `allowed…` and the amounts of line items out of some rows
+        in lists [doc]; it is off by default, so that a list's row equals `Store.wire`. `ids_as` formats ids
+        as numbers, as numbers with a fraction (``70.0``, as proxies that read JSON write them), or as
+        strings [seen].
 
     Shapes
         `fees_as` are the objects of the older specification, or the numbers of the newer one [doc].
         `empties_as` "swapped" writes an empty object as ``[]`` and an empty list as ``{}`` in payments, as
         PHP may [seen]. `channel_times_as` writes a channel's times as epoch seconds, in digits or as a
         number, or in ISO 8601; `channel_name` is the name of its name field [doc, all]. `site_as` "text"
-        writes a site as its URL alone.
+        writes a site as its URL alone. `payment_channels` is how payments name their channel: in digits, or
+        not at all, as null, in an empty text or without the field [doc].
 
     Lists that contradict the store
         `total_count` is the number of filtered rows, or of all rows of the store, or absent [open]; or the
@@ -164,6 +167,7 @@ class Rules:
     channel_encoding: Collection[ChannelEncoding] = attrs.field(default=("repeat",), converter=_as_set)
     other_channel_encodings: Literal["ignore", "nothing", 400, 422] = "ignore"
     default_channels: Collection[int] | None = attrs.field(default=None, converter=_ids_or_none)
+    unknown_channels: Literal["nothing", 400, 404, 422] = "nothing"
     sparse_lists: bool = False
     ids_as: Literal["number", "fraction", "string"] = "number"
 
@@ -172,6 +176,7 @@ class Rules:
     channel_times_as: Literal["digits", "number", "iso"] = "digits"
     channel_name: Literal["name", "channelName"] = "name"
     site_as: Literal["object", "text"] = "object"
+    payment_channels: Literal["digits", "null", "empty", "absent"] = "digits"
 
     stray_after: float | None = attrs.field(default=0.0, validator=_at_least(0))
     swap_within: float = attrs.field(default=0.05, validator=_at_least(0))

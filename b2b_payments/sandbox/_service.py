@@ -101,15 +101,10 @@ def _list(call: Call) -> Answer:
         query = attrs.evolve(query, ascending=rules.ignored_order == "ASC")
     elif not any(name == "orderBy" and value for name, value in pairs):
         query = attrs.evolve(query, ascending=rules.default_order == "ASC")
-    if query.channel_ids is None and any(name.startswith("channelIds") and value for name, value in pairs):
-        if rules.other_channel_encodings == 422:
-            raise InvalidFieldsError({"channelIds": ["Not a valid list."]})
-        if rules.other_channel_encodings == 400:
-            return Answer.error(400, "A parameter is not valid.", "Parameter Error")
-        if rules.other_channel_encodings == "nothing":
-            query = attrs.evolve(query, channel_ids=frozenset())
-    if query.channel_ids is None and rules.default_channels is not None:
-        query = attrs.evolve(query, channel_ids=frozenset(rules.default_channels))
+    selected = _with_channels(store, query, pairs)
+    if isinstance(selected, Answer):
+        return selected
+    query = selected
     if query.limit > rules.max_limit and rules.over_limit == "refuse":
         return Answer.error(413, f"limit must not be more than {rules.max_limit}")
     window, end = rules.paging_window, query.offset + min(query.limit, rules.max_limit)
@@ -118,6 +113,23 @@ def _list(call: Call) -> Answer:
     page = store.page(query)
     rows = [store.encoded(payment_id) for payment_id in page.ids]
     return call.success(rows, pagination=_pagination(rules, query.offset, page))
+
+
+def _with_channels(store: Store, query: ListQuery, pairs: Pairs) -> ListQuery | Answer:
+    """Return the query with the channels that the rules give it, or a refusal."""
+    rules, is_written = store.rules, any(name.startswith("channelIds") and value for name, value in pairs)
+    channels = query.channel_ids
+    if channels is None and is_written:
+        if rules.other_channel_encodings == 422:
+            raise InvalidFieldsError({"channelIds": ["Not a valid list."]})
+        if rules.other_channel_encodings == 400:
+            return Answer.error(400, "A parameter is not valid.", "Parameter Error")
+        channels = frozenset() if rules.other_channel_encodings == "nothing" else None
+    if channels is None and rules.default_channels is not None:
+        channels = frozenset(rules.default_channels)
+    if rules.unknown_channels != "nothing" and not {*(channels or ())} <= {*store.channels}:
+        return Answer.error(rules.unknown_channels, "There is no such channel.", "Parameter Error")
+    return attrs.evolve(query, channel_ids=channels)
 
 
 def _pagination(rules: Rules, offset: int, page: Listing) -> dict[str, int]:

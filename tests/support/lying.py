@@ -325,6 +325,7 @@ _LIES: Final[dict[str, _Lie]] = {
     "one spelling": _rules(
         channel_encoding=["repeat", "brackets", "comma"],
         other_channel_encodings=["nothing", "ignore", 400, 422],
+        payment_channels=["digits", "digits", "null", "empty"],
     ),
     "GET in HTML": _about(unseen_in_html=[0.5, 1.0]),
     "GET out of scope": _about(out_of_scope=[True]),

@@ -79,6 +79,17 @@ def test_list_by_another_key(service: Sandbox) -> None:
     assert result.stderr.startswith("Note: every row once, completeness not guaranteed")
 
 
+@pytest.mark.parametrize("limit", [(), ("--limit", "3")])
+def test_list_with_an_ignored_filter(service: Sandbox, limit: tuple[str, ...]) -> None:
+    """A list whose payments may be of other channels says so, and nothing else."""
+    service.rules = Rules(channel_encoding=(), payment_channels="null")
+    result = invoke(service, "list", "--channel", "2", *limit)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 3 if limit else 300)
+    assert result.stderr == (
+        "Note: the service may ignore a filter: some payments may not match channelIds.\n"
+    )
+
+
 def test_get(service: Sandbox) -> None:
     """`get` prints the service's own object."""
     assert _rows(service, "get", "17") == [service.store.wire(17)]

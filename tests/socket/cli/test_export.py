@@ -128,6 +128,17 @@ def test_channels(service: Sandbox, tmp_path: Path) -> None:
     assert {one["channelIds"] for one in queries} == {"1", "3"}
 
 
+def test_ignored_channels(service: Sandbox, tmp_path: Path) -> None:
+    """If payments name no channel and the service ignores the filter, the summary and the report say so."""
+    service.rules = Rules(channel_encoding=(), payment_channels="absent")
+    path = str(tmp_path / "payments.jsonl")
+    result = invoke(service, "export", "--output", path, "--channel", "3")
+    assert result.exit_code == 0
+    assert "; the service may ignore a filter: some payments may not match channelIds" in result.stderr
+    result = invoke(service, "export", "--output", path, "--channel", "3", "--report", "json")
+    assert json.loads(result.stdout)["walk"]["ignored_filters"] == ["channelIds"]
+
+
 def test_filters(service: Sandbox, tmp_path: Path) -> None:
     """A filter selects the payments that the service selects."""
     path = tmp_path / "payments.jsonl"

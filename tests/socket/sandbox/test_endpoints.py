@@ -122,6 +122,37 @@ async def test_channel_ids_that_find_nothing(sandbox: Sandbox) -> None:
         assert bool(body["data"]) is bool(body["meta"]["pagination"]["totalCount"]) is found
 
 
+@pytest.mark.parametrize("refusal", [400, 404, 422])
+async def test_unknown_channels(sandbox: Sandbox, refusal: Any) -> None:
+    """A channel that the store does not have matches no payment, or is refused if the rules say so."""
+    status, body = await _call(sandbox, "GET", "/ip/payments?channelIds=9")
+    assert (status, body["data"]) == (200, [])
+    sandbox.rules = Rules(unknown_channels=refusal)
+    for query, expected in (("channelIds=1&channelIds=9", refusal), ("channelIds=1", 200), ("", 200)):
+        assert (await _call(sandbox, "GET", f"/ip/payments?{query}"))[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("null", {"channelId": None, "channelName": None}),
+        ("empty", {"channelId": "", "channelName": ""}),
+        ("absent", {}),
+    ],
+)
+async def test_payments_need_not_name_their_channel(
+    sandbox: Sandbox, written: Any, expected: dict[str, Any]
+) -> None:
+    """Payments leave out their channel as the rules say, and are filtered by it all the same."""
+    wanted = [one for one in sandbox.store.ids() if sandbox.store.channel(one) == 2]
+    sandbox.rules = Rules(payment_channels=written)
+    rows = await _data(sandbox, "GET", "/ip/payments?limit=250&channelIds=2&orderBy=ASC")
+    assert [row["id"] for row in rows] == wanted
+    row = await _data(sandbox, "GET", f"/ip/payments/{wanted[0]}")
+    for one in (rows[0], row):
+        assert {name: one[name] for name in ("channelId", "channelName") if name in one} == expected
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_other_successes(sandbox: Sandbox, method: Any) -> None:
     """A success has the status, code and body of the rules, for one method or for all."""

@@ -89,6 +89,35 @@ async def test_an_ignored_encoding_with_a_default_channel_is_not_believed(
 
 
 @pytest.mark.parametrize("understood", ["repeat", "brackets-comma", "brackets", "comma"])
+@pytest.mark.parametrize("walked", [[(1, 2, 3)], [(1, 2), (1, 2, 3)], [(1,), (2,), (1, 3, 2)]])
+async def test_an_ignored_encoding_with_several_default_channels_is_not_believed(
+    understood: Any, walked: list[tuple[int, ...]]
+) -> None:
+    """Rows of several channels do not show that an encoding is applied: a list may show these by default."""
+    rules = Rules(channel_encoding=understood, default_channels=[1, 2])
+    async with Sandbox(60, (1, 2, 3, 4), rules=rules) as sandbox, client_of(sandbox) as client:
+        for channel_ids in walked:
+            walk = client.payments.list(channel_ids=channel_ids)
+            names = set(map(str, channel_ids))
+            wanted = [row["id"] for row in sandbox.store.all_wire() if row["channelId"] in names]
+            assert [payment.id async for payment in walk] == wanted
+            assert walk.report.complete
+
+
+@pytest.mark.parametrize("refusal", ["nothing", 422])
+async def test_a_missing_channel_of_several_costs_one_request_per_client(refusal: Any) -> None:
+    """Other channels are requested once, to see that the encoding is applied."""
+    rules = Rules(unknown_channels=refusal)
+    async with Sandbox(60, (1, 2, 3), rules=rules) as sandbox, client_of(sandbox) as client:
+        sandbox.rules = attrs.evolve(rules, hidden=lambda row: bool(row["channelId"] == "3"))
+        await client.payments.list(channel_ids=[1, 2]).collect()
+        for requests in (3, 2):
+            walk = client.payments.list(channel_ids=[1, 2, 3])
+            assert {payment.channel_id async for payment in walk} == {1, 2}
+            assert walk.report.requests == requests
+
+
+@pytest.mark.parametrize("understood", ["repeat", "brackets-comma", "brackets", "comma"])
 async def test_rows_of_a_default_channel_do_not_confirm_an_encoding(understood: Any) -> None:
     """After rows of channel 1, which lists show by default, an empty list of channel 2 is still doubted."""
     rules = Rules(

@@ -350,6 +350,8 @@ def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         {"success_status": {"PATCH": 200}},
         {"without_body": ("PATCH",)},
         {"other_channel_encodings": 404},
+        {"unknown_channels": 500},
+        {"payment_channels": "number"},
     ],
 )
 def test_unknown_rules(wrong: dict[str, object]) -> None:

@@ -86,6 +86,24 @@ def test_a_service_that_repeats_itself_is_abandoned() -> None:
     assert steps[-1].stuck
 
 
+def test_new_payments_in_front_of_a_gap_do_not_close_it() -> None:
+    """Newest first, a gap is given up after a number of pages, also if each of them shows a new payment."""
+    newest_first = Order("created_at", True)
+    join = joining(newest_first)
+    newest, offset, pages = 200, 0, 0
+    while True:
+        # Pages in the middle of the list always start after the rows of its first page.
+        last = newest if offset == 0 else 100
+        ids = range(last, last - 50, -1)
+        step = join.offer(page(offset, [(one, one) for one in ids], total=300, order=newest_first))
+        if step.stuck or pages > 500:
+            break
+        newest, pages = newest + 1, pages + 1
+        offset = step.read.offset if step.read is not None else join.resume_at
+    assert step.stuck
+    assert pages < 100
+
+
 @pytest.mark.parametrize("bad", [None, "x", 1.5, [], {}, True, "1" * 30])
 def test_a_row_without_an_id_is_refused_with_its_path(bad: object) -> None:
     """An invalid id is named by its path in the answer."""
