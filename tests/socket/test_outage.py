@@ -204,13 +204,24 @@ def test_call_does_not_wait_for_its_end(trouble: str) -> None:
     assert outage.took < 15 + 5 * 2.0
 
 
-@pytest.mark.parametrize("call", ["first", "count"])
-def test_first_and_count_are_calls(call: str) -> None:
-    """`first()` and `count()` do not wait for the end of the outage, either."""
+READS: dict[str, Callable[[PaymentsClient], Awaitable[object]]] = {
+    "first": lambda client: client.payments.list().first(),
+    "count": lambda client: client.payments.list().count(),
+    "get": lambda client: client.payments.get(1),
+    "operations": lambda client: client.payments.operations(1),
+    "transactions": lambda client: client.payments.transactions(1),
+    "channels": lambda client: client.channels.list(),
+    "request": lambda client: client.request("GET", "/ip/payments"),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_single_reads_are_calls(read: str) -> None:
+    """What reads one thing, `first()` and `count()` too, does not wait for the end of the outage."""
 
     async def job(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(ServerError):
-            await getattr(client.payments.list(), call)()
+            await READS[read](client)
 
     outage = played("500", job, begins_at=0)
     assert outage.failed == 5
