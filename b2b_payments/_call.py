@@ -92,7 +92,8 @@ class Caller:
     """Makes the calls of a client, or of one of its walks or writes.
 
     `timeout` applies to one attempt, `deadline` to a whole call, waits included; both are in seconds. All
-    calls together have to end by the time `until`. `tally` counts their attempts and waits.
+    calls together have to end by the time `until`. `tally` counts their attempts and waits. With the
+    `priority` of pages, they let other calls go first, and keep trying while the service is down.
     """
 
     transport: Transport

@@ -48,17 +48,13 @@ _CLOCK_TOLERANCE = 900.0
 class _Create:
     """An offline payment to be created.
 
-    `begun` is when that began (epoch seconds) by a clock that the service's is `lead()` seconds ahead of.
+    `begun` is when that began, in epoch seconds by our clock. The service's is `lead()` seconds ahead of it;
+    None if no answer has shown that.
     """
 
     body: Mapping[str, Any]
+    lead: Callable[[], float | None]
     begun: float = attrs.field(factory=time.time)
-    lead: Callable[[], float] = lambda: 0.0
-
-    @property
-    def began(self) -> float:
-        """When it began by the service's clock, as far as that is known."""
-        return self.begun + self.lead()
 
     @property
     def external_id(self) -> str | None:
@@ -84,7 +80,8 @@ class _Create:
 
     def may_be(self, payment: Payment) -> bool:
         """Whether a payment was created late enough to be this one."""
-        return payment.created_at.timestamp() >= self.began - _CLOCK_TOLERANCE
+        began = self.begun + (self.lead() or 0.0)
+        return payment.created_at.timestamp() >= began - _CLOCK_TOLERANCE
 
     def is_shown_by(self, payment: Payment) -> bool:
         """Whether a payment is this one, and not an older one with the same external id."""
@@ -114,7 +111,7 @@ class Creates:
     async def create_offline(self, body: Mapping[str, Any], *, unless_exists: bool = False) -> int:
         """Create a payment and return its id; with `unless_exists`, that of an equal existing payment."""
         called_at = anyio.current_time()
-        create = _Create(body, lead=self._caller.transport.clock_lead)
+        create = _Create(body, self._caller.transport.clock_lead)
         if unless_exists and not any(map(str.isalnum, create.external_id or "")):
             raise ConfigurationError(
                 "unless_exists searches for the payment by its external_id: use one with a letter or a "
@@ -136,7 +133,8 @@ class Creates:
 
     async def settle(self, error: OutcomeUnknownError) -> int | None:
         """Search again for the payment of a create with unknown outcome; None if no list shows it."""
-        create = _Create(error.write["body"], error.write["begun"])
+        write = error.write
+        create = self._earlier(write["body"], write["begun"], write.get("lead"))
         if create.external_id is None:
             raise ConfigurationError(
                 "The create had no external_id to search for; compare the payments created since then with "
@@ -230,15 +228,25 @@ class Creates:
     def _remember_unknown(key: Key, create: _Create, *, searched: bool) -> None:
         now = anyio.current_time()
         about = create.particulars, now if searched else -math.inf, now + LAG
-        TURNS.remember(key, LatestCreate(None, *about, create.body, create.began))
+        TURNS.remember(key, LatestCreate(None, *about, create.body, create.begun, create.lead()))
+
+    def _earlier(self, body: Mapping[str, Any], begun: float, lead: float | None) -> _Create:
+        """Return a create that began earlier. If no answer showed the service's clock then, later ones do."""
+        return _Create(body, self._caller.transport.clock_lead if lead is None else lambda: lead, begun)
 
     def _earlier_unknown(self, latest: LatestCreate) -> OutcomeUnknownError:
-        create, left = _Create(latest.body, latest.begun), latest.hidden_until - anyio.current_time()
+        create = self._earlier(latest.body, latest.begun, latest.lead)
+        left = latest.hidden_until - anyio.current_time()
         why = (
             "an earlier create of this external_id got no answer, and no list shows it; lists may lag for "
             f"{left:.0f} s more"
         )
-        return self._writes.unknown_outcome(create.request, create.look_for, why, begun=latest.begun)
+        return self._unknown_outcome(create, why)
+
+    def _unknown_outcome(self, create: _Create, why: str) -> OutcomeUnknownError:
+        return self._writes.unknown_outcome(
+            create.request, create.look_for, why, begun=create.begun, lead=create.lead()
+        )
 
     async def _send(self, create: _Create, sent: Sent) -> int:
         """Send a create and return the new id; after a lost answer, search for it by its external id.
@@ -262,7 +270,7 @@ class Creates:
             external_id = create.external_id
             found_id = None if external_id is None else await self._search_new(create, external_id)
         if found_id is None:
-            raise writes.unknown_outcome(request, create.look_for, failure.message, begun=create.began)
+            raise self._unknown_outcome(create, failure.message)
         return writes.remember(found_id)
 
     async def _is_new(self, payment_id: int, create: _Create) -> bool:

@@ -30,8 +30,8 @@ class LatestCreate:
     """The latest create of an external id. `payment_id` is None if its outcome is unknown.
 
     `searched_at` is when the service was last asked about it, and until `hidden_until` lists may not show it,
-    both on anyio's clock. `body` and `begun` (epoch seconds, by the service's clock) describe a create whose
-    outcome is unknown.
+    both on anyio's clock. `body`, `begun` (epoch seconds) and `lead` describe a create whose outcome is
+    unknown: by the service's clock it began at `begun + lead`. `lead` is None if no answer showed that clock.
     """
 
     payment_id: int | None
@@ -40,6 +40,7 @@ class LatestCreate:
     hidden_until: float
     body: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     begun: float = 0.0
+    lead: float | None = None
 
 
 @define(eq=False)

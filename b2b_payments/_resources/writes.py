@@ -172,8 +172,12 @@ class Writes:
         why: str,
         *,
         begun: float | None = None,
+        lead: float | None = None,
     ) -> OutcomeUnknownError:
-        """Return the error for a write whose outcome is unknown; `begun` is its start in epoch seconds."""
+        """Return the error for a write whose outcome is unknown.
+
+        `begun` is its start in epoch seconds, and `lead` by how much the service's clock was ahead.
+        """
         fields = ", ".join(f"{name}={value}" for name, value in look_for.items() if value is not None)
         sent = f"{request.method} {request.path}"
         why = why.removeprefix(f"{sent}: ").rstrip(".")
@@ -184,6 +188,7 @@ class Writes:
             "id": request.about,
             "body": _body_of(request),
             "begun": time.time() if begun is None else begun,
+            "lead": lead,
         }
         return OutcomeUnknownError(
             f"{sent} was sent, and whether it was carried out is not known: {why}. "

@@ -191,11 +191,11 @@ class Transport:
         if session is not None and session is not self._lent:
             await session.close()
 
-    def clock_lead(self) -> float:
-        """Return by how many seconds the service's clock is ahead of ours; 0 if no answer shows it."""
+    def clock_lead(self) -> float | None:
+        """Return by how many seconds the service's clock is ahead of ours; None if no answer has shown it."""
         text, at = self._dated or ("", 0.0)
         date = read_date(text)
-        return 0.0 if date is None else date.timestamp() - at
+        return None if date is None else date.timestamp() - at
 
     def require_open(self) -> aiohttp.ClientSession:
         """Return the session.
@@ -274,8 +274,8 @@ class Transport:
             body = await self._read(request, response)
             secrets = [value for value in credential.values() if isinstance(value, Secret)]
             headers = kept_headers(response.headers, secrets, every=request.every_header)
-            if response.ok:  # an error may be a gateway's, with another clock
-                self._dated = headers.get("Date", ""), time.time()
+            if response.ok and "Date" in headers:  # an error may be a gateway's, with another clock
+                self._dated = headers["Date"], time.time()
             return Answer(
                 response.status, headers, body, secrets, reused=exchange.reused, hang_up=exchange.hang_up
             )

@@ -35,7 +35,10 @@ DEFAULT_CONCURRENCY = 8
 
 @frozen
 class Walker:
-    """What the walks of one client share: the caller, what was learned about the service, tasks and store."""
+    """What the walks of one client share: the caller, what was learned about the service, tasks and store.
+
+    The calls of `caller` have the priority of pages, unless someone waits for the walk as a whole.
+    """
 
     caller: Caller
     learned: ServiceLimits

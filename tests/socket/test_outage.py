@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from b2b_payments import (
     B2BPaymentsError,
     NotFoundError,
+    OfflineLineItem,
+    OfflinePayment,
     PaymentsClient,
     Quota,
     RequestTimeoutError,
@@ -201,13 +204,38 @@ def test_call_does_not_wait_for_its_end(trouble: str) -> None:
     assert outage.took < 15 + 5 * 2.0
 
 
-@pytest.mark.parametrize("call", ["first", "count"])
-def test_first_and_count_are_calls(call: str) -> None:
-    """`first()` and `count()` do not wait for the end of the outage, either."""
+READS: dict[str, Callable[[PaymentsClient], Awaitable[object]]] = {
+    "first": lambda client: client.payments.list().first(),
+    "count": lambda client: client.payments.list().count(),
+    "get": lambda client: client.payments.get(1),
+    "operations": lambda client: client.payments.operations(1),
+    "transactions": lambda client: client.payments.transactions(1),
+    "channels": lambda client: client.channels.list(),
+    "request": lambda client: client.request("GET", "/ip/payments"),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_single_reads_are_calls(read: str) -> None:
+    """What reads one thing, `first()` and `count()` too, does not wait for the end of the outage."""
 
     async def job(_: Sandbox, client: PaymentsClient) -> None:
         with pytest.raises(ServerError):
-            await getattr(client.payments.list(), call)()
+            await READS[read](client)
+
+    outage = played("500", job, begins_at=0)
+    assert outage.failed == 5
+    assert outage.took < 15
+
+
+def test_the_search_of_a_create_is_a_call() -> None:
+    """A create that first has to search does not wait for the end of the outage, either."""
+
+    async def job(_: Sandbox, client: PaymentsClient) -> None:
+        item = OfflineLineItem(invoice_id=13, amount=Decimal(20))
+        payment = OfflinePayment(customer_id="7", currency="USD", line_items=[item], external_id="INV-7")
+        with pytest.raises(ServerError):
+            await client.payments.create_offline(payment, unless_exists=True)
 
     outage = played("500", job, begins_at=0)
     assert outage.failed == 5

@@ -112,6 +112,27 @@ async def test_the_clocks_need_not_agree(sandbox: Sandbox, client: PaymentsClien
         assert await other.payments.settle(caught.value) == payment_id
 
 
+@pytest.mark.parametrize("retry", ["settle", "create"])
+async def test_the_clocks_need_not_agree_before_any_answer(sandbox: Sandbox, retry: str) -> None:
+    """If nothing was answered when a create's outcome became unknown, later answers show the clock."""
+    sandbox.store.clock = int(time.time()) - 3_600
+    sandbox.order(Fault.RESET_AFTER, share=1, methods=WRITES)
+    sandbox.order(Fault.HTML_502, share=1, methods=["GET"])
+    async with client_of(sandbox) as client:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await client.payments.create_offline(OFFLINE)
+    sandbox.clear_faults()
+    async with client_of(sandbox) as other:
+        if retry == "settle":
+            assert await other.payments.settle(caught.value) == 61
+            return
+        sandbox.rules = attrs.evolve(sandbox.rules, hidden=[61])
+        with pytest.raises(OutcomeUnknownError) as again:
+            await other.payments.create_offline(OFFLINE, unless_exists=True)
+        sandbox.rules = attrs.evolve(sandbox.rules, hidden=())
+        assert await other.payments.settle(again.value) == 61
+
+
 async def test_lagging_list_is_read_again() -> None:
     """A payment that the list does not show yet is found once it does."""
     async with Sandbox(60, rules=Rules(list_lag=0.002)) as sandbox, client_of(sandbox) as client:

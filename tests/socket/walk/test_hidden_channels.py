@@ -135,6 +135,28 @@ async def test_rows_of_a_default_channel_do_not_confirm_an_encoding(understood: 
         assert walk.report.complete
 
 
+@pytest.mark.parametrize("understood", ["brackets-comma", "brackets"])
+async def test_other_channels_under_another_filter_show_nothing(understood: Any) -> None:
+    """Lists of channels 1 and 2 under two filters may be the default list: a third one's is still doubted."""
+    only = {3: "1", 4: "2", 1: "3"}  # the channel of each status' payments, of which 1 and 2 are the default
+    rules = Rules(
+        channel_encoding=understood,
+        default_channels=[1, 2],
+        hidden=lambda row: only.get(row["processingStatus"], row["channelId"]) != row["channelId"],
+    )
+    async with Sandbox(200, (1, 2, 3), rules=rules) as sandbox, client_of(sandbox) as client:
+        for status, channel in only.items():
+            wanted = [
+                row["id"]
+                for row in sandbox.store.all_wire()
+                if (row["processingStatus"], row["channelId"]) == (status, channel)
+            ]
+            assert wanted
+            walk = client.payments.list(channel_ids=[int(channel)], processing_status=status)
+            assert [payment.id async for payment in walk] == wanted
+            assert walk.report.complete
+
+
 @pytest.mark.parametrize("understood", ["repeat", "brackets-comma", "brackets", "comma"])
 async def test_a_channel_in_the_middle_is_not_left_out_by_an_ignored_encoding(understood: Any) -> None:
     """Not even if the first and the last page are those of the channel that is listed by default."""
