@@ -293,11 +293,14 @@ class EncodingTrials:
         """Whether the page is empty and another encoding shows payments of the requested channels."""
         if page.ids or page.offset > 0 or self._learned.finds(encoding, self._requested):
             return False
+        channel_ids = self._query.channel_ids or ()
+        tried = [encoding.pairs(channel_ids)]  # one channel alone is written alike in several encodings
         for other in [one for one in self._learned.useful if one not in {encoding, *self._given_up}]:
             self._compared.add(other)
-            if self._is_ignored(other):
+            if self._is_ignored(other) or other.pairs(channel_ids) in tried:
                 continue
-            shown = await self._first_page(self._query.channel_ids or (), other, self._query, page.limit)
+            tried.append(other.pairs(channel_ids))
+            shown = await self._first_page(channel_ids, other, self._query, page.limit)
             if shown is None or not shown.ids:
                 continue
             channels = _named(shown.listing.heads)
