@@ -173,9 +173,9 @@ class Walk(Pager):
 
         It is the first that the service lists, even if the service ignores the order. `channel_ids` may take
         a few more requests, until the encoding that the service understands is known; `created_from` and
-        `created_to` do, too.
+        `created_to` do, too. With a checkpoint, it is the first payment of the rest.
         """
-        if not self._period:
+        if not self._period and self._cursors == (None, None):
             page = await self._single_pages(self._query).read(PageRequest(self._offset))
             return next(structure_rows(page.listing, [0])) if page.ids else None
         async with aclosing(self.joined(ConcurrencyLimiter(self._walker.tasks, 1))) as pages:

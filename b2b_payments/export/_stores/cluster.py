@@ -124,7 +124,8 @@ async def local_cluster(processes: int) -> AsyncIterator[Any]:
             processes=True,
             dashboard_address="127.0.0.1:0",  # any free port, on this machine only
             preload=[_PRELOAD],
-            silence_logs=logging.CRITICAL,
+            # Everything: that a client closed while the scheduler sent it progress is logged as critical.
+            silence_logs=logging.CRITICAL + 1,
             asynchronous=True,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import os
 import pickle
 import signal
@@ -33,6 +35,7 @@ from b2b_payments.export._location import location_of
 from b2b_payments.export._manifest import read_manifest
 from b2b_payments.export._selection import Selection
 from b2b_payments.export._stores import batch
+from b2b_payments.export._stores.cluster import local_cluster
 from b2b_payments.export._stores.work import Job
 from b2b_payments.sandbox import Fault, Rules, Sandbox
 from tests.support.export_reading import ids_in
@@ -393,3 +396,20 @@ def _workers() -> list[int]:
     of_threads = Path("/proc/self/task").glob("*/children")
     children = [child for found in of_threads for child in found.read_text(encoding="ascii").split()]
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.slow
+async def test_a_local_cluster_logs_nothing_when_its_client_leaves() -> None:
+    """A stopped command closes its client while progress is sent to it, of which Dask prints no traceback."""
+    logger, handler = logging.getLogger("distributed"), logging.StreamHandler(io.StringIO())
+    logger.addHandler(handler)
+    try:
+        async with (
+            local_cluster(1) as cluster,
+            Client(cluster.scheduler_address, asynchronous=True, set_as_default=False) as client,
+        ):
+            cluster.scheduler.client_comms[client.id].abort()
+            cluster.scheduler.send_all({client.id: [{"op": "event"}]}, {})
+    finally:
+        logger.removeHandler(handler)
+    assert handler.stream.getvalue() == ""

@@ -66,6 +66,21 @@ async def test_a_stream_resumes_all_its_channels(ordered: bool) -> None:
         assert drift.lasting(before) <= set(ids)
 
 
+@pytest.mark.parametrize("order_by", ["ASC", "DESC"])
+async def test_first_of_a_resumed_walk_is_what_it_yields_first(order_by: str) -> None:
+    """`first()` continues at the checkpoint; at that of the last page, there is none."""
+    async with (
+        Sandbox(payments=60, rules=RULES) as sandbox,
+        PaymentsClient(sandbox.auth, base_url=sandbox.base_url, quota=None) as client,
+    ):
+        pages = [page async for page in client.payments.list(page_size=25, order_by=order_by).pages()]
+        first = [
+            await client.payments.list(checkpoint=carried(page.checkpoint), order_by=order_by).first()
+            for page in pages
+        ]
+        assert first == [*(page.items[0] for page in pages[1:]), None]
+
+
 async def test_an_id_reused_after_a_restore_is_another_payment() -> None:
     """A payment is not delivered twice after a restore, but one that was created since with a used id is."""
     async with (
