@@ -376,16 +376,20 @@ def test_failing_service(fault: Fault) -> None:
     run(scenario())
 
 
-async def test_examination_that_reaches_its_limit() -> None:
+def test_examination_that_reaches_its_limit() -> None:
     """If every request has to be repeated, the last questions are not asked, and their topics are unknown."""
-    async with Sandbox(payments=320) as sandbox:
-        _answer(sandbox, 503, lambda _: sandbox.request_count % 2 == 1)
-        evidence = await examine(sandbox.auth, [], {"base_url": sandbox.base_url})
-        assert evidence.requests == sandbox.request_count <= MAX_REQUESTS
-    found = findings(evidence)
-    assert found["channelIds"].verdict == "repeat"
-    assert "The limit of requests was reached." in str(evidence.get("newest").failure)
-    assert found["reading by id"].level == "unknown"
+
+    async def scenario() -> None:
+        async with Sandbox(payments=320) as sandbox:
+            _answer(sandbox, 503, lambda _: sandbox.request_count % 2 == 1)
+            evidence = await examine(sandbox.auth, [], {"base_url": sandbox.base_url})
+            assert evidence.requests == sandbox.request_count <= MAX_REQUESTS
+        found = findings(evidence)
+        assert found["channelIds"].verdict == "repeat"
+        assert "The limit of requests was reached." in str(evidence.get("newest").failure)
+        assert found["reading by id"].level == "unknown"
+
+    run(scenario())
 
 
 async def test_old_token_of_a_store_with_an_unusable_hash() -> None:
