@@ -132,10 +132,12 @@ def follow(
             async with aclosing(feed):
                 async for change in feed:
                     await show([to_wire(change.payment)])
+                    pause = 0.001
                     try:
-                        # Nothing tells when a pipe has been read.
-                        while state is not None and _unread(pipe):  # noqa: ASYNC110
-                            await anyio.sleep(0.002)
+                        # Nothing tells when a pipe has been read. A reader such as `less` may take hours.
+                        while state is not None and _unread(pipe):
+                            pause = min(2 * pause, 0.1)
+                            await anyio.sleep(pause)
                     finally:
                         if not _unread(pipe):  # also if the reader closed the pipe right after this line
                             stored.write(change.checkpoint)
