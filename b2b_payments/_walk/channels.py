@@ -122,6 +122,9 @@ class EncodingTrials:
     def _requested(self) -> set[int]:
         return set(self._query.channel_ids or ())
 
+    def _key(self, encoding: ChannelEncoding) -> tuple[ChannelEncoding, bool]:
+        return encoding, len(self._requested) > 1
+
     def next(self) -> ChannelEncoding | None:
         """Return the encoding to try, or None if the query has no channels.
 
@@ -146,7 +149,7 @@ class EncodingTrials:
     def refused(self, encoding: ChannelEncoding, error: APIError) -> bool:
         """Record a refusal. Returns whether it may be due to this encoding."""
         names_others = error.errors and not any("channel" in path.lower() for path in error.errors)
-        if names_others or (encoding, len(self._requested) > 1) in self._learned.accepted:
+        if names_others or self._key(encoding) in self._learned.accepted:
             return False
         if self._answered:
             self._give_up(encoding)
@@ -157,7 +160,7 @@ class EncodingTrials:
     async def fits(self, encoding: ChannelEncoding, page: SortedPage) -> bool:
         """Record a page. Returns whether it holds the requested channels; if not, try `next` again."""
         self._answered = True
-        self._learned.accepted.add((encoding, len(self._requested) > 1))
+        self._learned.accepted.add(self._key(encoding))
         for refused in self._refusals:  # the refusals were due to their encodings
             self._give_up(refused)
         self._refusals.clear()
@@ -192,9 +195,6 @@ class EncodingTrials:
         self._given_up.add(encoding)
         if not self._mixups.recent and encoding in self._learned.useful:
             self._learned.useful.remove(encoding)
-
-    def _key(self, encoding: ChannelEncoding) -> tuple[ChannelEncoding, bool]:
-        return encoding, len(self._requested) > 1
 
     def _is_ignored(self, encoding: ChannelEncoding) -> bool:
         return encoding in self._not_applied or self._key(encoding) in self._learned.ignored
